@@ -1,0 +1,1 @@
+"""Coherent masks from scores and edges: SoftCut and the random walker."""

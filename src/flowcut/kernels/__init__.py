@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the only home of Numba (CPU) and Triton (CUDA)."""

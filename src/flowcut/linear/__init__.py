@@ -1,0 +1,1 @@
+"""A x = b on a grid or graph: operators, solvers, the adjoint, solve()."""

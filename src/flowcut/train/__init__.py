@@ -1,0 +1,1 @@
+"""Lightning task, recipes and the training loop."""

@@ -1,0 +1,1 @@
+"""Pictures in, masks out: losses, metrics, networks, data, checkpoints, predict."""
