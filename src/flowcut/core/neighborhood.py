@@ -153,7 +153,7 @@ class Neighborhood:
         """
         mask = torch.zeros((len(self), *spatial), dtype=torch.bool, device=device)
         for k, offset in enumerate(self.offsets):
-            mask[(k, *source_slices(offset, spatial))] = True
+            mask[k][source_slices(offset, spatial)] = True
         return mask
 
 
@@ -186,7 +186,8 @@ class Graph:
         index = self.edge_index
         if index.ndim != 2 or index.shape[0] != 2 or index.dtype.is_floating_point:
             raise ValueError(
-                f"edge_index: expected an integer tensor of shape (2, E), got {index.dtype} {tuple(index.shape)}"
+                f"edge_index: expected an integer tensor of shape (2, E), "
+                f"got {index.dtype} {tuple(index.shape)}"
             )
         if index.numel():
             low, high = int(index.min()), int(index.max())
