@@ -1,0 +1,1 @@
+"""The subcommands, one file each: light declarations only, the work is in :mod:`flowcut.apps.work`."""
