@@ -1,0 +1,313 @@
+"""Pictures and masks in files: one clear line where a file is not what it should be."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from flowcut.vision.atomic import atomic_write
+from flowcut.vision.palette import blend, palette
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+VOID = 255
+Size = int | tuple[int, int]
+
+
+class PictureError(ValueError):
+    """A file is not a readable picture, or not the mask that was expected."""
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Read a picture.
+
+    JPEG, PNG, TIFF and BMP; 8-bit values are divided by 255, 16-bit grey ones by 65535.
+    Grey pictures give three equal channels, palettes are looked up, transparency is
+    dropped, and the orientation a camera noted (EXIF) is respected.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Tensor
+        (3, H, W) float32 in [0, 1], red, green, blue.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    PictureError
+        The file is no picture, is truncated, or holds values of unknown range.
+    """
+    picture = _open(path)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        values = np.asarray(picture).astype(np.float32) / 65535
+    elif picture.mode in ("I", "F"):
+        kind = "32-bit integer" if picture.mode == "I" else "floating-point"
+        raise PictureError(f"{path}: expected 8 or 16 bits a channel, got {kind} values of unknown range")
+    else:
+        grey = picture.mode in ("1", "L", "LA", "La")
+        values = np.asarray(picture.convert("L" if grey else "RGB")).astype(np.float32) / 255
+    if values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def read_mask(path: str | Path, classes: int = 2, void: bool = False) -> Tensor:
+    """Read a mask, a file with one label a pixel.
+
+    Two classes: the values are 0 and 1, or 0 and 255 (255 then means label 1), unless
+    ``void``, when they are 0, 1 and 255. More classes: the values are 0 to classes - 1, and
+    255 marks void pixels. The labels of a palette file are its indices, as in PASCAL VOC.
+
+    Parameters
+    ----------
+    path
+        The file: grey, palette, black and white, or colour with three equal channels.
+    classes
+        Number of labels, 2 to 255.
+    void
+        With two classes: 255 marks void pixels instead of label 1.
+
+    Returns
+    -------
+    Tensor
+        (H, W) int64, labels 0 to classes - 1, and 255 at void pixels.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    PictureError
+        The file is no picture, is truncated, is in colour, or holds other values.
+    ValueError
+        ``classes`` is out of its range.
+    """
+    if not 2 <= classes <= VOID:
+        raise ValueError(f"classes: expected 2 to {VOID}, got {classes}")
+    values = _mask_values(path)
+    found = set(np.unique(values).tolist())
+    foreground_255 = classes == 2 and not void
+    if foreground_255 and found <= {0, 255}:
+        values = np.asarray(values == 255)
+    elif not found <= set(range(classes)) | (set() if foreground_255 else {VOID}):
+        expected = "0 and 1, or 0 and 255" if foreground_255 else f"0 to {classes - 1}, or 255 for void"
+        shown = ", ".join(f"{value:g}" for value in sorted(found)[:8]) + (", ..." if len(found) > 8 else "")
+        raise PictureError(f"{path}: expected mask values {expected}, got {shown}")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def write_mask(path: str | Path, labels: Tensor, classes: int = 2) -> None:
+    """Write labels as a palette PNG, whole or not at all.
+
+    The values in the file are the labels, so that :func:`read_mask` gives them back; the
+    colours (black and white for two classes, grey for void) are only for the eye.
+
+    Parameters
+    ----------
+    path
+        A file name that ends in .png.
+    labels
+        (H, W) integer, 0 to 255.
+    classes
+        Number of labels, for the choice of colours.
+
+    Raises
+    ------
+    ValueError
+        ``path`` has another suffix, or ``labels`` is not (H, W) integer in 0 to 255.
+    OSError
+        The file cannot be written.
+    """
+    picture = Image.fromarray(_checked_labels(labels))
+    picture.putpalette(palette(classes).tobytes())
+    _save_png(path, picture)
+
+
+def write_overlay(path: str | Path, image: Tensor, labels: Tensor, opacity: float = 0.45) -> None:
+    """Write a picture with its labels laid over it in colour, whole or not at all.
+
+    Label 0 is left as it is; borders between labels are drawn in full colour.
+
+    Parameters
+    ----------
+    path
+        A file name that ends in .png.
+    image
+        (3, H, W) in [0, 1].
+    labels
+        (H, W) integer, 0 to 255.
+    opacity
+        Of the colour, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        ``path`` has another suffix, or the sizes of picture and labels differ.
+    OSError
+        The file cannot be written.
+    """
+    if tuple(image.shape) != (3, *labels.shape):
+        raise ValueError(
+            f"labels: expected the size of the image {tuple(image.shape)}, got {tuple(labels.shape)}"
+        )
+    pixels = image.detach().cpu().float().movedim(0, -1).numpy()
+    _save_png(path, Image.fromarray(blend(pixels, _checked_labels(labels), opacity)))
+
+
+def resize_image(image: Tensor, size: Size) -> Tensor:
+    """Resize a picture by antialiased bilinear interpolation.
+
+    Parameters
+    ----------
+    image
+        (3, H, W) float.
+    size
+        (height, width), or one number for a square, >= 1.
+
+    Returns
+    -------
+    Tensor
+        (3, height, width), in the range of the input.
+    """
+    return F.interpolate(image[None], check_size(size), mode="bilinear", antialias=True)[0]
+
+
+def resize_mask(mask: Tensor, size: Size) -> Tensor:
+    """Resize a mask by the majority of the area that falls into each new pixel.
+
+    Void counts as a label of its own. On a tie the smaller label wins; a value that is not
+    in the mask never comes out.
+
+    Parameters
+    ----------
+    mask
+        (H, W) int64.
+    size
+        (height, width), or one number for a square, >= 1.
+
+    Returns
+    -------
+    Tensor
+        (height, width) int64.
+
+    Examples
+    --------
+    >>> resize_mask(torch.tensor([[0, 1, 1, 1], [0, 0, 1, 255]]), (1, 2))
+    tensor([[0, 1]])
+    """
+    size = check_size(size)
+    if tuple(mask.shape) == size:
+        return mask.clone()
+    best, result = torch.full(size, -1.0), torch.zeros(size, dtype=torch.int64)
+    for label in torch.unique(mask).tolist():
+        share = F.interpolate((mask == label).float()[None, None], size, mode="area")[0, 0]
+        result = torch.where(share > best, label, result)
+        best = torch.maximum(best, share)
+    return result
+
+
+def check_size(size: Size) -> tuple[int, int]:
+    """Read a size as (height, width).
+
+    Raises
+    ------
+    ValueError
+        It is neither one nor two whole numbers >= 1.
+    """
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(n, int) and n >= 1 for n in pair):
+        raise ValueError(f"size: expected (height, width) or one number, each >= 1, got {size!r}")
+    return pair[0], pair[1]
+
+
+def list_pictures(folder: str | Path, name: str) -> dict[str, Path]:
+    """The pictures of a folder by their stem, sorted; other and hidden files are passed over.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        The argument that the errors name.
+
+    Raises
+    ------
+    ValueError
+        There is no such folder, no picture in it, or two pictures of one stem.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{name}: expected a folder, got {folder}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in found:
+            raise ValueError(f"{name}: expected one file a stem, got {found[path.stem]} and {path.name}")
+        found[path.stem] = path
+    if not found:
+        raise ValueError(f"{name}: expected pictures ({', '.join(SUFFIXES)}), got none in {folder}")
+    return found
+
+
+def _open(path: str | Path) -> Image.Image:
+    """Read the whole file, turned upright; the only place where Pillow's errors are met."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: expected a picture, found no such file")
+    try:
+        with Image.open(path) as file:
+            if file.format == "TIFF" and getattr(file, "n_frames", 1) > 1:
+                raise PictureError(f"{path}: expected one picture, got {getattr(file, 'n_frames', 1)} pages")
+            file.load()
+            form = file.format
+            upright = ImageOps.exif_transpose(file)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(f"{path}: expected a picture, got a file of no known picture format") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise PictureError(f"{path}: expected a whole picture, could not read it ({error})") from None
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path}: too many pixels ({error})") from None
+    upright.format = form
+    return upright
+
+
+def _mask_values(path: str | Path) -> NDArray[np.generic]:
+    picture = _open(path)
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode in ("L", "P", "I", "F") or picture.mode.startswith("I;16"):
+        return np.asarray(picture)
+    channels = np.asarray(picture.convert("RGB"))
+    if (channels != channels[..., :1]).any():
+        raise PictureError(f"{path}: expected one label a pixel, got a colour picture ({picture.mode})")
+    return channels[..., 0]
+
+
+def _checked_labels(labels: Tensor) -> NDArray[np.uint8]:
+    values = labels.detach().cpu()
+    if values.ndim != 2 or values.is_floating_point():
+        raise ValueError(f"labels: expected integer (H, W), got {labels.dtype} {tuple(labels.shape)}")
+    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+    if low < 0 or high > VOID:
+        raise ValueError(f"labels: expected 0 to {VOID}, got {low} to {high}")
+    return values.to(torch.uint8).numpy()
+
+
+def _save_png(path: str | Path, picture: Image.Image) -> None:
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"path: expected a name that ends in .png, got {path}")
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")
