@@ -27,7 +27,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from flowcut.apps import commands
 from flowcut.apps.command import Command
-from flowcut.train.recipe_file import nearest, one_line
+from flowcut.train.recipe_file import nearest, one_line, plain_error
 
 __all__ = ["discover", "main"]
 
@@ -120,13 +120,7 @@ def _explain(error: ArgumentError, parser: ArgumentParser) -> str:
             return f"unexpected argument: {option}"
         known = [name for action in parser._actions for name in action.option_strings]
         return f"unknown option {option}{nearest(option, known)}"
-    wrong = re.match(
-        r'Parser key "(.+?)": (?:Does not validate.*?: )?Expected an? (.+)\. Got value: (.*)', text
-    )
-    if wrong:
-        kind = re.sub(r"<class '(.+?)'>", r"\1", wrong.group(2)).replace("typing.", "")
-        return f"{wrong.group(1)}: expected {kind}, got {wrong.group(3)!r}"
-    return text
+    return plain_error(text)
 
 
 def _missing_extra(error: ImportError) -> str | None:

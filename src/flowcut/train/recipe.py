@@ -86,6 +86,11 @@ class DataRecipe:
             _share("dataset.reveal", self.reveal, one_allowed=True)
         _share("dataset.val_share", self.val_share, one_allowed=False)
         _share("dataset.test_share", self.test_share, one_allowed=False)
+        if self.val_share + self.test_share >= 1.0:
+            raise ValueError(
+                "dataset.test_share: expected less than 1 together with dataset.val_share, got"
+                f" {self.val_share} + {self.test_share}"
+            )
         if min(self.lengths) < 1:
             raise ValueError(f"dataset.lengths: expected three integers >= 1, got {list(self.lengths)}")
 
@@ -100,6 +105,8 @@ class NetworkRecipe:
         ``basic_cnn``: the network of Fig. 13 of the SoftCut thesis.
     width : int
         Channels of the hidden layers, >= 1.
+    kernel_size : int
+        Side of the kernels in pixels, odd, >= 1.
     head : str
         ``soft_cut`` ties neighbouring pixels by learned edges; ``none`` reads the scores as they are.
     solver : str
@@ -110,12 +117,15 @@ class NetworkRecipe:
 
     kind: Literal["basic_cnn"] = "basic_cnn"
     width: int = 16
+    kernel_size: int = 3
     head: Literal["soft_cut", "none"] = "soft_cut"
     solver: Literal["auto", "cg", "cholesky"] = "cg"
     rtol: float = 1e-4
 
     def __post_init__(self) -> None:
         _at_least("network.width", self.width, 1)
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"network.kernel_size: expected an odd integer >= 1, got {self.kernel_size}")
         _share("network.rtol", self.rtol, one_allowed=False)
 
 

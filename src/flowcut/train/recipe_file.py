@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from argparse import ArgumentError
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from jsonargparse import ArgumentParser
 
 from flowcut.train.recipe import Recipe
 
-__all__ = ["check_keys", "dump_recipe", "nearest", "one_line", "read_mapping", "read_recipe"]
+__all__ = ["check_keys", "dump_recipe", "nearest", "one_line", "plain_error", "read_mapping", "read_recipe"]
 
 
 def one_line(message: object) -> str:
@@ -30,6 +31,22 @@ def one_line(message: object) -> str:
     'a key: expected a number'
     """
     return " ".join(str(message).split())
+
+
+def plain_error(error: object) -> str:
+    r"""Say in plain words what the parser says about a wrong value.
+
+    Examples
+    --------
+    >>> plain_error("Parser key \"a.b\":\n  Expected a <class 'int'>. Got value: x")
+    "a.b: expected int, got 'x'"
+    """
+    text = one_line(error)
+    wrong = re.match(r'Parser key "(.+?)": Expected an? (.+)\. Got value: (.*)', text)
+    if wrong is None:
+        return text
+    kind = re.sub(r"<class '(.+?)'>", r"\1", wrong.group(2)).replace("typing.", "")
+    return f"{wrong.group(1)}: expected {kind}, got {wrong.group(3)!r}"
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -143,10 +160,13 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, "recipe")
+    mapping = read_mapping(path)
     try:
-        values = parser.instantiate(parser.parse_object({"recipe": read_mapping(path)}))
+        values = parser.instantiate(parser.parse_object({"recipe": mapping}))
     except ArgumentError as error:
-        raise ValueError(f"{path}: {one_line(error).replace('recipe.', '')}") from None
+        raise ValueError(f"{path}: {plain_error(error).replace('recipe.', '')}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return typing.cast(Recipe, values.recipe)
 
 

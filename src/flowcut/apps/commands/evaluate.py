@@ -14,6 +14,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=str | None, help="folder of pictures")
     parser.add_argument("--masks", type=str | None, help="folder of masks, paired by name with the pictures")
     parser.add_argument(
+        "--size",
+        type=tuple[int, int] | None,
+        help="[height,width] pictures and masks are resized to; default: the size it was trained at",
+    )
+    parser.add_argument(
         "--recipe", type=str | None, help="evaluate on this recipe's split instead of folders"
     )
     parser.add_argument(

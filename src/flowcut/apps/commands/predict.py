@@ -13,6 +13,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=str, help="best.pt of a run folder")
     parser.add_argument("images", type=str, help="a picture or a folder of pictures")
     parser.add_argument("--output", type=str, default="predictions", help="folder for masks and overlays")
+    parser.add_argument(
+        "--size",
+        type=tuple[int, int] | None,
+        help="[height,width] the network works at; default: the size it was trained at",
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda")
 
 

@@ -1,0 +1,95 @@
+"""From a recipe's words to a network, a loss and a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowcut.train.recipe import LossRecipe, NetworkRecipe
+from flowcut.vision.losses import CrossEntropyLoss, DiceLoss
+
+__all__ = ["build_loss", "network_config", "pick_device"]
+
+_NETWORKS = {"basic_cnn": "BasicCnn"}
+_SOLVERS = {"auto": "Auto", "cg": "CG", "cholesky": "Cholesky"}
+
+
+def network_config(recipe: NetworkRecipe, num_classes: int) -> dict[str, Any]:
+    """Plain data from which :func:`flowcut.vision.networks.build_network` makes the network.
+
+    Parameters
+    ----------
+    recipe : NetworkRecipe
+    num_classes : int
+        Number of labels, background included, >= 2; two labels are one channel.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> network_config(NetworkRecipe(head="none", width=4), 2)["arguments"]
+    {'width': 4, 'kernel_size': 3, 'num_classes': 1}
+    """
+    arguments = {
+        "width": recipe.width,
+        "kernel_size": recipe.kernel_size,
+        "num_classes": 1 if num_classes == 2 else num_classes,
+    }
+    head = None
+    if recipe.head == "soft_cut":
+        solver: dict[str, Any] = {"name": _SOLVERS[recipe.solver]}
+        if recipe.solver == "cg":
+            solver["rtol"] = recipe.rtol
+        head = {"name": "SoftCut", "solver": solver}
+    return {"network": _NETWORKS[recipe.kind], "arguments": arguments, "head": head}
+
+
+def build_loss(recipe: LossRecipe, num_classes: int) -> nn.Module:
+    """Make the loss of a recipe.
+
+    Parameters
+    ----------
+    recipe : LossRecipe
+    num_classes : int
+        Number of labels, background included, >= 2; two labels are read by a sigmoid.
+
+    Returns
+    -------
+    Module
+        Maps logits and targets to a scalar.
+    """
+    kind = DiceLoss if recipe.kind == "dice" else CrossEntropyLoss
+    return kind(mode="binary" if num_classes == 2 else "multiclass")
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve ``auto``, ``cpu`` or ``cuda``.
+
+    Parameters
+    ----------
+    name : str
+        ``auto`` takes a GPU where there is one.
+
+    Returns
+    -------
+    device
+
+    Raises
+    ------
+    ValueError
+        If the name is another one, or ``cuda`` is asked for where there is none.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu or cuda, got {name}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected auto or cpu where torch finds no GPU, got cuda")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -1,0 +1,191 @@
+"""From a recipe's words to training, validation and test sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from flowcut.train.recipe import DataRecipe
+from flowcut.vision.data import PairedFolder, TextureMosaic, WeizmannHorses
+from flowcut.vision.pictures import list_pictures
+
+__all__ = ["Splits", "build_datasets", "read_all", "split_names"]
+
+Data = Dataset[Any]
+
+
+class Splits(NamedTuple):
+    """Three datasets of items ``image`` (3, H, W), ``target`` (H, W) and ``id``.
+
+    Attributes
+    ----------
+    train : Dataset
+        Its targets are void (255) where the recipe does not reveal them.
+    val, test : Dataset
+        Always with all labels.
+    """
+
+    train: Data
+    val: Data
+    test: Data
+
+
+def split_names(names: list[str], shares: tuple[float, ...], seed: int) -> list[list[str]]:
+    """Split names at random: one part for each share, and the rest first.
+
+    Each share gets at least one name.
+
+    Parameters
+    ----------
+    names : list of str
+        What to split; their order does not matter.
+    shares : tuple of float
+        Shares in (0, 1).
+    seed : int
+        The same seed and names give the same split on every machine.
+
+    Returns
+    -------
+    list of list of str
+        The rest and one part a share, each sorted.
+
+    Raises
+    ------
+    ValueError
+        If there are too few names for every part to have one.
+
+    Examples
+    --------
+    >>> [len(part) for part in split_names([str(i) for i in range(10)], (0.2, 0.1), 0)]
+    [7, 2, 1]
+    """
+    counts = [max(1, round(share * len(names))) for share in shares]
+    if sum(counts) >= len(names):
+        raise ValueError(
+            f"dataset.images: expected at least {len(shares) + 1} pictures to split into"
+            f" {len(shares) + 1} parts, got {len(names)}"
+        )
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [sorted(names)[i] for i in order]
+    parts, taken = [], 0
+    for count in counts:
+        parts.append(sorted(shuffled[taken : taken + count]))
+        taken += count
+    return [sorted(shuffled[taken:]), *parts]
+
+
+def build_datasets(recipe: DataRecipe) -> Splits:
+    """Make the three datasets of a recipe.
+
+    Parameters
+    ----------
+    recipe : DataRecipe
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    ValueError
+        If folders are missing in the recipe or on disk, or do not fit each other.
+    """
+    if recipe.kind == "texture_mosaic":
+        return _mosaics(recipe)
+    return _horses(recipe) if recipe.kind == "weizmann_horses" else _folders(recipe)
+
+
+def read_all(splits: Splits) -> None:
+    """Read every file once, so that a bad one is named before hours of training and not after.
+
+    With `dataset.size` given the items stay in memory, and the first epoch is the faster for it.
+
+    Parameters
+    ----------
+    splits : Splits
+
+    Raises
+    ------
+    ValueError
+        If a file is unreadable, a mask holds other values than labels, or a pair differs in size.
+    """
+    for split in splits:
+        if isinstance(split, PairedFolder):
+            for i in range(len(split)):
+                split[i]
+
+
+def _mosaics(recipe: DataRecipe) -> Splits:
+    if recipe.size is None:
+        raise ValueError("dataset.size: expected a height and a width for generated pictures, got null")
+    train, val, test = recipe.lengths
+    common: dict[str, Any] = {
+        "size": recipe.size,
+        "seed": recipe.split_seed,
+        "num_classes": recipe.num_classes,
+    }
+    return Splits(
+        TextureMosaic(train, split="train", reveal=recipe.reveal, **common),
+        TextureMosaic(val, split="val", **common),
+        TextureMosaic(test, split="test", **common),
+    )
+
+
+def _horses(recipe: DataRecipe) -> Splits:
+    root = recipe.root
+    if root is None:
+        if "FLOWCUT_DATA" not in os.environ:
+            raise ValueError(
+                "dataset.root: expected the folder of the Weizmann horses (--data DIR), got neither it nor"
+                " the environment variable FLOWCUT_DATA"
+            )
+        root = str(Path(os.environ["FLOWCUT_DATA"]) / "horses")
+    if recipe.num_classes != 2:
+        raise ValueError(f"dataset.num_classes: expected 2 for the horses, got {recipe.num_classes}")
+    common: dict[str, Any] = {"size": recipe.size, "cache": recipe.size is not None}
+    return Splits(
+        WeizmannHorses(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common),
+        WeizmannHorses(root, "val", **common),
+        WeizmannHorses(root, "test", **common),
+    )
+
+
+def _given(folder: str | None, name: str) -> str:
+    if folder is None:
+        raise ValueError(f"dataset.{name}: expected a folder (--dataset.{name} DIR), got nothing")
+    return folder
+
+
+def _folders(recipe: DataRecipe) -> Splits:
+    images, masks = _given(recipe.images, "images"), _given(recipe.masks, "masks")
+    own: dict[str, tuple[str, str]] = {}
+    for split in ("val", "test"):
+        folders = {name: getattr(recipe, name) for name in (f"{split}_images", f"{split}_masks")}
+        if any(folders.values()):
+            own[split] = (
+                _given(folders[f"{split}_images"], f"{split}_images"),
+                _given(folders[f"{split}_masks"], f"{split}_masks"),
+            )
+    shares = {"val": recipe.val_share, "test": recipe.test_share}
+    drawn = [split for split in shares if split not in own]
+    names = list(list_pictures(images, "images"))
+    parts = split_names(names, tuple(shares[split] for split in drawn), recipe.split_seed)
+    ids = dict(zip(["train", *drawn], parts, strict=True))
+    common: dict[str, Any] = {
+        "size": recipe.size,
+        "classes": recipe.num_classes,
+        # Resized pictures are small; decoding photographs again every epoch would cost more than training.
+        "cache": recipe.size is not None,
+    }
+    sets = {
+        split: PairedFolder(*own.get(split, (images, masks)), ids=ids.get(split), **common)
+        for split in ("val", "test")
+    }
+    train = PairedFolder(
+        images, masks, ids=ids["train"], reveal=recipe.reveal, seed=recipe.split_seed, **common
+    )
+    return Splits(train, sets["val"], sets["test"])

@@ -1,0 +1,103 @@
+"""Recipes: values refused by name, YAML there and back, the nearest key named."""
+
+from dataclasses import replace
+
+import pytest
+
+from flowcut.train.recipe import (
+    DataRecipe,
+    LossRecipe,
+    NetworkRecipe,
+    OptimizerRecipe,
+    Recipe,
+    TrainingRecipe,
+)
+from flowcut.train.recipe_file import dump_recipe, read_recipe
+
+OTHER = Recipe(
+    dataset=DataRecipe(
+        kind="texture_mosaic", size=(32, 48), num_classes=3, reveal=0.001, lengths=(4, 2, 3), split_seed=7
+    ),
+    network=NetworkRecipe(width=5, kernel_size=5, head="none", solver="cholesky", rtol=1e-6),
+    loss=LossRecipe(kind="dice"),
+    optimizer=OptimizerRecipe(kind="adagrad", lr=0.25),
+    training=TrainingRecipe(epochs=3, batch_size=2, seed=11, device="cpu", workers=1, picture_every=2),
+)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), OTHER], ids=["defaults", "other"])
+def test_yaml_gives_back_an_equal_recipe(tmp_path, recipe):
+    (tmp_path / "a.yaml").write_text(dump_recipe(recipe))
+    assert read_recipe(tmp_path / "a.yaml") == recipe
+
+
+def test_own_size_of_every_picture_survives_yaml(tmp_path):
+    recipe = Recipe(dataset=DataRecipe(size=None), training=TrainingRecipe(batch_size=1))
+    (tmp_path / "a.yaml").write_text(dump_recipe(recipe))
+    assert read_recipe(tmp_path / "a.yaml").dataset.size is None
+
+
+def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
+    (tmp_path / "a.yaml").write_text("optimizer: {lr: 1e-2}\n")
+    assert read_recipe(tmp_path / "a.yaml") == replace(Recipe(), optimizer=OptimizerRecipe(lr=0.01))
+
+
+def test_an_empty_file_is_the_default_recipe(tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    assert read_recipe(tmp_path / "a.yaml") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer: {lrr: 1}", 'unknown key "optimizer.lrr"; did you mean "optimizer.lr"'),
+        ("optimiser: {lr: 1}", 'unknown key "optimiser"; did you mean "optimizer"'),
+        ("training: 3", 'expected keys and values under "training", got 3'),
+        ("- 1", "expected keys and values, got a list"),
+        ("a: [", "expected YAML, got"),
+        ("training: {epochs: many}", "training.epochs: expected int, got 'many'"),
+        ("network: {head: tv}", r"network.head: expected Literal\['soft_cut', 'none'\], got 'tv'"),
+        ("dataset: {size: [64]}", "dataset.size"),
+        ("training: {epochs: 0}", "training.epochs: expected an integer >= 1, got 0"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        read_recipe(path)
+    assert "\n" not in str(refused.value)
+    assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00\x81"], ids=["missing", "binary"])
+def test_an_unreadable_file_is_refused(tmp_path, content):
+    path = tmp_path / "a.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match="expected a readable recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataRecipe(size=(0, 3)), "dataset.size"),
+        (lambda: DataRecipe(num_classes=1), "dataset.num_classes"),
+        (lambda: DataRecipe(reveal=0.0), "dataset.reveal"),
+        (lambda: DataRecipe(reveal=1.5), "dataset.reveal"),
+        (lambda: DataRecipe(val_share=1.0), "dataset.val_share"),
+        (lambda: DataRecipe(val_share=0.5, test_share=0.5), "dataset.test_share"),
+        (lambda: DataRecipe(lengths=(1, 0, 1)), "dataset.lengths"),
+        (lambda: NetworkRecipe(width=0), "network.width"),
+        (lambda: NetworkRecipe(kernel_size=2), "network.kernel_size"),
+        (lambda: NetworkRecipe(rtol=2.0), "network.rtol"),
+        (lambda: OptimizerRecipe(lr=float("nan")), "optimizer.lr"),
+        (lambda: TrainingRecipe(batch_size=0), "training.batch_size"),
+        (lambda: TrainingRecipe(seed=-1), "training.seed"),
+        (lambda: Recipe(dataset=DataRecipe(size=None)), "training.batch_size"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
