@@ -76,7 +76,7 @@ def _fits(values: np.ndarray, region: np.ndarray, name: str, index: int) -> bool
     _cells(rng, region.shape, 2)
     kinds = _kinds(rng, 2, 2)
     for kind in kinds:
-        patch = _patch(rng, _texture(TEXTURES[kind], "train"), region.shape)
+        patch = _patch(rng, _texture(TEXTURES[kind], "train", 1 / 3), region.shape)
         rng.uniform(), rng.uniform()
         if TEXTURES[kind] == name:
             design = np.stack([patch[region], np.ones(region.sum())], axis=1)
@@ -134,6 +134,9 @@ def test_reveal():
         ({"num_textures": 4}, "num_textures"),
         ({"num_textures": 2, "num_classes": 3}, "num_classes"),
         ({"regions": 1}, "regions"),
+        ({"scale": 0.0}, "scale"),
+        ({"scale": 1.5}, "scale"),
+        ({"contrast": 0.0}, "contrast"),
         ({"noise": -0.1}, "noise"),
         ({"reveal": 2.0}, "reveal"),
     ],

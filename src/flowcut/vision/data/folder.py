@@ -10,16 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flowcut.vision.data.revealed import check_share, reveal, seed_of
-from flowcut.vision.pictures import (
-    PictureError,
-    Size,
-    check_size,
-    list_pictures,
-    read_image,
-    read_mask,
-    resize_image,
-    resize_mask,
-)
+from flowcut.vision.pictures import PictureError, list_pictures, read_image, read_mask
+from flowcut.vision.resize import Size, check_size, resize_image, resize_mask
 
 
 class Item(TypedDict):
@@ -46,7 +38,7 @@ class PairedFolder(Dataset[Item]):
     That the files exist and pair up is checked when the dataset is made, their content
     when it is read. Masks without a picture are passed over. Picture and mask of a pair
     must be of one size; ``size`` resizes both together (see
-    :func:`flowcut.vision.pictures.resize_mask`: no value between two labels comes out).
+    :func:`flowcut.vision.resize.resize_mask`: no value between two labels comes out).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowcut.vision.data.folder import PairedFolder
-from flowcut.vision.pictures import Size
+from flowcut.vision.resize import Size
 
 SPLITS = ("train", "val", "test")
 

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage import data as photographs
+from skimage.transform import rescale
 from torch.utils.data import Dataset
 
 from flowcut.vision.data.folder import Item
 from flowcut.vision.data.revealed import check_share, reveal, seed_of
-from flowcut.vision.pictures import Size, check_size
+from flowcut.vision.resize import Size, check_size
 
 Floats = NDArray[np.floating]
 
@@ -54,6 +55,9 @@ class TextureMosaic(Dataset[Item]):
     regions
         Number of sites, >= 2; at least one region is brick and at least one is not, though
         a small one can fall between the pixels.
+    scale
+        Size of a texture in the picture relative to its photograph (512 x 512 pixels), in
+        (0, 1]. At 1/3 a brick is about as large as what a small network sees.
     contrast
         Standard deviation of a texture before its gain in [0.7, 1.3], in units of the
         range [0, 1] of the picture.
@@ -83,8 +87,9 @@ class TextureMosaic(Dataset[Item]):
         num_textures: int = 3,
         num_classes: int = 2,
         regions: int = 8,
-        contrast: float = 0.15,
-        noise: float = 0.1,
+        scale: float = 1 / 3,
+        contrast: float = 0.18,
+        noise: float = 0.05,
         reveal: float | None = None,
     ) -> None:
         ranges = (("length", length, 1), ("seed", seed, 0), ("regions", regions, 2), ("noise", noise, 0))
@@ -97,11 +102,14 @@ class TextureMosaic(Dataset[Item]):
             raise ValueError(f"num_textures: expected 2 or 3, got {num_textures}")
         if num_classes not in (2, num_textures):
             raise ValueError(f"num_classes: expected 2 or num_textures = {num_textures}, got {num_classes}")
+        for name, number, high in (("scale", scale, 1), ("contrast", contrast, float("inf"))):
+            if not 0 < number <= high:
+                raise ValueError(f"{name}: expected a number > 0 and <= {high}, got {number}")
         if reveal is not None:
             check_share(reveal)
         self.length, self.size, self.seed, self.split = length, check_size(size), seed, split
         self.num_textures, self.classes, self.regions = num_textures, num_classes, regions
-        self.contrast, self.noise, self.share = contrast, noise, reveal
+        self.scale, self.contrast, self.noise, self.share = scale, contrast, noise, reveal
 
     def __len__(self) -> int:
         return self.length
@@ -122,7 +130,7 @@ class TextureMosaic(Dataset[Item]):
         kinds = _kinds(rng, self.regions, self.num_textures)
         image = np.zeros(self.size)
         for region in range(self.regions):
-            patch = _patch(rng, _texture(TEXTURES[kinds[region]], self.split), self.size)
+            patch = _patch(rng, _texture(TEXTURES[kinds[region]], self.split, self.scale), self.size)
             bright = 0.5 + rng.uniform(-0.1, 0.1) + self.contrast * rng.uniform(0.7, 1.3) * patch
             image = np.where(cells == region, bright, image)
         colour = np.repeat(image[None], 3, axis=0) + self.noise * rng.standard_normal((3, *self.size))
@@ -135,12 +143,13 @@ class TextureMosaic(Dataset[Item]):
         return Item(image=torch.from_numpy(colour.clip(0, 1).astype(np.float32)), target=target, id=name)
 
 
-@lru_cache(maxsize=len(TEXTURES) * len(PARTS))
-def _texture(name: str, split: str) -> Floats:
+@lru_cache(maxsize=4 * len(TEXTURES) * len(PARTS))
+def _texture(name: str, split: str, scale: float = 1.0) -> Floats:
     """The part of a photograph that a split may use, of mean 0 and variance 1."""
     whole = np.asarray(getattr(photographs, name)(), dtype=np.float64)
     first, last = (round(share * whole.shape[1]) for share in PARTS[split])
-    part = whole[:, first:last]
+    # Cut first, then scale: smoothing must not carry pixels from one split to another.
+    part = rescale(whole[:, first:last], scale, anti_aliasing=True) if scale < 1 else whole[:, first:last]
     standard: Floats = (part - part.mean()) / part.std()
     return standard
 
