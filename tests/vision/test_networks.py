@@ -1,0 +1,191 @@
+"""BasicCnn: shapes, bounded edges, gradients, learning; networks from plain data."""
+
+import pytest
+import torch
+from torch import nn
+
+from flowcut.cut.soft_cut import SoftCut
+from flowcut.linear.cg import CG
+from flowcut.linear.cholesky import Cholesky
+from flowcut.vision.data import TextureMosaic
+from flowcut.vision.heads import build_head, build_solver
+from flowcut.vision.losses import CrossEntropyLoss
+from flowcut.vision.networks import BasicCnn, build_network
+from tests.vision.dense import DenseCut
+
+
+@pytest.mark.parametrize("head", [None, DenseCut(), SoftCut()])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_shapes_and_parts(head, classes):
+    network = BasicCnn(num_classes=classes, width=5, head=head)
+    images = torch.rand(2, 3, 8, 11)
+    parts = network.forward_parts(images)
+    assert parts["scores"].shape == parts["logits"].shape == (2, classes, 8, 11)
+    torch.testing.assert_close(network(images), parts["logits"])
+    if head is None:
+        assert set(parts) == {"scores", "logits"}
+        assert parts["logits"] is parts["scores"]
+    else:
+        assert parts["edges"].shape == (2, 2, 8, 11)
+        torch.testing.assert_close(parts["logits"], head(parts["scores"], parts["edges"]))
+
+
+def test_three_and_four_convolutions_as_in_figure_13():
+    network = BasicCnn(head=DenseCut())
+    count = [
+        sum(isinstance(m, nn.Conv2d) for m in part) for part in (network.score_layers, network.edge_layers)
+    ]
+    assert count == [3, 4]
+    assert not any(p.requires_grad for p in network.head.parameters())
+
+
+def test_a_pixel_sees_no_further_than_three_kernels_without_a_head():
+    images = torch.rand(1, 3, 21, 21, requires_grad=True)
+    BasicCnn(width=6)(images)[0, 0, 10, 10].backward()
+    seen = images.grad.abs().sum(dim=(0, 1)) > 0
+    assert seen[7:14, 7:14].any()
+    seen[7:14, 7:14] = False
+    assert not seen.any()
+    images.grad = None
+    torch.manual_seed(0)
+    BasicCnn(width=6, head=DenseCut()).double()(images.double())[0, 0, 10, 10].backward()
+    assert (images.grad.abs().sum(dim=(0, 1)) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_edges_are_bounded_whatever_the_weights(dtype):
+    network = BasicCnn(width=4, head=DenseCut())
+    with torch.no_grad():
+        for parameter in network.edge_layers[-1].parameters():
+            parameter.mul_(1000)
+    network.head = nn.Identity()
+    network.head.forward = lambda scores, edges: scores
+    edges = network.to(dtype).forward_parts(torch.rand(1, 3, 8, 8, dtype=dtype))["edges"]
+    assert edges.isfinite().all()
+    assert edges.max() <= torch.exp(torch.tensor(10.0)) * 1.05
+    assert edges.min() > 0
+
+
+def test_small_logarithms_pass_unchanged():
+    network = BasicCnn(width=4, head=DenseCut()).double()
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        network.edge_layers[-1].weight.mul_(1e-3)
+        network.edge_layers[-1].bias.zero_()
+        raw, edges = network.edge_layers(images), network.forward_parts(images)["edges"]
+    torch.testing.assert_close(edges, raw.exp(), rtol=1e-6, atol=0)
+
+
+def test_gradient_by_finite_differences_through_the_dense_head():
+    torch.manual_seed(0)
+    network = BasicCnn(width=3, head=DenseCut()).double()
+    images = torch.rand(1, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(network, images)
+
+
+def test_every_parameter_gets_a_gradient():
+    network = BasicCnn(width=6, head=SoftCut())
+    loss = CrossEntropyLoss()(network(torch.rand(2, 3, 9, 9)), torch.randint(2, (2, 9, 9)))
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad != 0).any(), name
+
+
+@pytest.mark.parametrize("solver", [None, CG(rtol=1e-6), Cholesky()])
+def test_the_real_head_agrees_with_the_dense_one(solver):
+    torch.manual_seed(0)
+    dense = BasicCnn(width=6, num_classes=2, head=DenseCut())
+    real = BasicCnn(width=6, num_classes=2, head=SoftCut(solver=solver))
+    real.load_state_dict(dense.state_dict())
+    images = torch.rand(2, 3, 10, 12)
+    torch.testing.assert_close(real(images), dense(images), rtol=1e-3, atol=1e-4)
+    gradients = []
+    for network in (dense, real):
+        network(images).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert torch.linalg.norm(gradients[1] - gradients[0]) < 1e-3 * torch.linalg.norm(gradients[0])
+
+
+@pytest.mark.parametrize("head", [None, SoftCut()])
+def test_it_learns_a_picture_by_heart(head):
+    torch.manual_seed(0)
+    item = TextureMosaic(length=1, size=16, regions=2)[0]
+    network, loss = BasicCnn(width=8, head=head), CrossEntropyLoss()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    values = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        values.append(loss(network(item["image"][None]), item["target"][None]))
+        values[-1].backward()
+        optimizer.step()
+    assert values[-1] < 0.9 * values[0]
+
+
+@pytest.mark.parametrize("images", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8)])
+def test_bad_images(images):
+    with pytest.raises(ValueError, match=r"^images: expected \(N, 3, H, W\), got"):
+        BasicCnn(width=4)(images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"in_channels": 0}, "in_channels"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"width": 0}, "width"),
+        ({"kernel_size": 4}, "kernel_size"),
+        ({"log_edge_limit": 100.0}, "log_edge_limit"),
+    ],
+)
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        BasicCnn(**arguments)
+
+
+def test_networks_from_plain_data():
+    config = {
+        "network": "BasicCnn",
+        "arguments": {"num_classes": 3, "width": 4},
+        "head": {"name": "SoftCut", "solver": {"name": "CG", "rtol": 1e-3}, "on_failure": "raise"},
+    }
+    network = build_network(config)
+    assert isinstance(network.head, SoftCut)
+    assert network(torch.rand(1, 3, 6, 6)).shape == (1, 3, 6, 6)
+    assert build_network({"network": "BasicCnn"}).head is None
+    assert isinstance(build_network({"network": "BasicCnn", "head": {"name": "SoftCut"}}).head, SoftCut)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({}, "config"),
+        ({"network": "BasicCnn", "extra": 1}, "config"),
+        ({"network": "os.system"}, "network"),
+        ({"network": ["BasicCnn"]}, "network"),
+        ({"network": "BasicCnn", "arguments": {"depth": 3}}, "arguments"),
+        ({"network": "BasicCnn", "arguments": {"head": 3}}, "arguments"),
+        ({"network": "BasicCnn", "arguments": 3}, "arguments"),
+        ({"network": "BasicCnn", "arguments": {"width": "wide"}}, "arguments"),
+        ({"network": "BasicCnn", "arguments": {"width": 0}}, "width"),
+        ({"network": "BasicCnn", "head": "SoftCut"}, "head"),
+        ({"network": "BasicCnn", "head": {"name": "HardCut"}}, "head"),
+        ({"network": "BasicCnn", "head": {"name": "SoftCut", "speed": 1}}, "head"),
+        ({"network": "BasicCnn", "head": {"name": "SoftCut", "on_failure": "hide"}}, "on_failure"),
+        ({"network": "BasicCnn", "head": {"name": "SoftCut", "solver": "CG"}}, "solver"),
+        ({"network": "BasicCnn", "head": {"name": "SoftCut", "solver": {"name": "LU"}}}, "solver"),
+        (
+            {"network": "BasicCnn", "head": {"name": "SoftCut", "solver": {"name": "CG", "speed": 1}}},
+            "solver",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused(config, name):
+    with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+        build_network(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_solvers_and_heads_by_name():
+    assert build_solver({"name": "CG", "rtol": 1e-3}) == CG(rtol=1e-3)
+    assert isinstance(build_head({"name": "SoftCut"}), SoftCut)
