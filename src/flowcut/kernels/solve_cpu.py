@@ -1,0 +1,442 @@
+"""Solve A x = b on one image: elimination, CG in the working precision, double residuals.
+
+The inner loop runs in the precision of the data. Its answer is added to a double-precision
+solution whose residual b - A x is evaluated in double precision and in difference form; as
+long as that true residual is too large, CG runs again on it (iterative refinement). The same
+residual gives the certificate: rows of A sum to leak > 0, hence ||A^-1 diag(leak)||_inf = 1 and
+
+    max |x - x*| <= max_i |r_i| / leak_i.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowcut.kernels.cg_cpu import (
+    block_rows,
+    conjugate_gradients,
+    new_partial,
+    room,
+    strip_blocks,
+    total,
+)
+from flowcut.kernels.jit import inner, jit
+from flowcut.kernels.layout import (
+    RowTables,
+    is_axis_neighborhood,
+    red_black_tables,
+    row_parity,
+    row_tables,
+    rows_and_columns,
+    schur_paths,
+)
+from flowcut.kernels.red_black_cpu import (
+    add_red_neighbours,
+    add_ties,
+    assemble,
+    black_diagonal,
+    compress_row,
+)
+from flowcut.kernels.threads import meet, run_strips
+
+# Columns of the report of one right-hand side.
+STEPS, RESIDUAL, BOUND, STATUS = range(4)
+# As in core.results.Result; a bad tie is refused by name, or treated as not finite.
+CONVERGED, NOT_CONVERGED, NOT_FINITE, BAD_EDGES = 0, 1, 2, 2
+
+
+@inner
+def residual_row(
+    edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: int, out: Any
+) -> None:
+    """Row r of b - A x in out[0], sum of the magnitudes of its terms in out[1]."""
+    width = x.shape[1]
+    rest, size = out[0], out[1]
+    centre = x[r]
+    for m in range(width):
+        own = leak[r, m] * centre[m]
+        rest[m] = b[r, m] - own
+        size[m] = abs(b[r, m]) + abs(own)
+    for k in range(edges.shape[0]):
+        q = forward[k, r]
+        if q >= 0:
+            s = shift[k, r]
+            lo = max(0, -s)
+            n = min(width, width - s) - lo
+            _subtract_flow(rest[lo:], size[lo:], edges[k, r, lo:], centre[lo:], x[q, lo + s :], n)
+        q = backward[k, r]
+        if q >= 0:
+            s = shift[k, q]
+            lo = max(0, s)
+            n = min(width, width + s) - lo
+            _subtract_flow(rest[lo:], size[lo:], edges[k, q, lo - s :], centre[lo:], x[q, lo - s :], n)
+
+
+@inner
+def _subtract_flow(rest: Any, size: Any, weight: Any, centre: Any, other: Any, n: int) -> None:
+    for i in range(n):
+        flow = weight[i] * (centre[i] - other[i])
+        rest[i] -= flow
+        size[i] += abs(flow)
+
+
+@inner
+def judge(
+    edges: Any,
+    leak: Any,
+    forward: Any,
+    backward: Any,
+    shift: Any,
+    b: Any,
+    x: Any,
+    keep: Any,
+    buffer: Any,
+    partial: Any,
+    strip: int,
+    strips: int,
+) -> None:
+    """Residual of one strip into ``keep``; |r|^2 and max |r|/leak into columns 1 and 3."""
+    # Each term is rounded a few times; what is lost is at most this share of its size.
+    slack = 2.2e-16 * (2 * edges.shape[0] + 4)
+    first, last = strip_blocks(x.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(x.shape[0], block)
+        squares, bound = 0.0, 0.0
+        for r in range(start, stop):
+            residual_row(edges, leak, forward, backward, shift, b, x, r, buffer)
+            rest, size, kept, leak_row = buffer[0], buffer[1], keep[r], leak[r]
+            s = 0.0
+            for m in range(rest.shape[0]):
+                kept[m] = rest[m]
+                s += rest[m] * rest[m]
+            for m in range(rest.shape[0]):
+                error = abs(rest[m]) + slack * size[m]
+                if error > 0.0:
+                    bound = max(bound, error / leak_row[m])
+            squares += s
+        partial[block, 1] = squares
+        partial[block, 3] = bound
+
+
+@inner
+def largest(partial: Any, column: int) -> float:
+    """Maximum over one column of the per-block values; NaN wins."""
+    value = 0.0
+    for block in range(partial.shape[0]):
+        v = partial[block, column]
+        if not v <= value:
+            value = v
+    return value
+
+
+@inner
+def _start(b: Any, x: Any, keep: Any, partial: Any, strip: int, strips: int) -> None:
+    """x = 0, keep = b, |b|^2 into column 1."""
+    first, last = strip_blocks(b.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(b.shape[0], block)
+        squares = 0.0
+        for r in range(start, stop):
+            row, kept = b[r], keep[r]
+            x[r] = 0.0
+            s = 0.0
+            for m in range(row.shape[0]):
+                kept[m] = row[m]
+                value = float(row[m])
+                s += value * value
+            squares += s
+        partial[block, 1] = squares
+
+
+@inner
+def _reduce(edges: Any, full: Any, keep: Any, work: Any, strip: int, strips: int) -> None:
+    """Right-hand side of the black half: r_i + sum_j w_ij r_j / D_j."""
+    forward, backward, _, _, parity, inverse, buffer = full
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            buffer[strip] = keep[r]
+            add_red_neighbours(edges, forward, backward, r, keep, inverse, buffer[strip])
+            compress_row(buffer[strip], parity[r], 0, work[r])
+
+
+@inner
+def _write_black(full: Any, half: Any, keep: Any, strip: int, strips: int) -> None:
+    """Put the black half's answer into its places of a full image."""
+    parity = full[4]
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            row, black = keep[r], half[r]
+            for m in range((row.shape[0] - parity[r] + 1) // 2):
+                row[2 * m + parity[r]] = black[m]
+
+
+@inner
+def _write_red(edges: Any, full: Any, ones: Any, keep: Any, strip: int, strips: int) -> None:
+    """Red pixels from their black neighbours: x_j = (r_j + sum_i w_ij x_i) / D_j."""
+    forward, backward, _, _, parity, inverse, buffer = full
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            row, sums, inverse_row = keep[r], buffer[strip], inverse[r]
+            sums[:] = row
+            add_red_neighbours(edges, forward, backward, r, keep, ones, sums)
+            for m in range(1 - parity[r], row.shape[0], 2):
+                row[m] = sums[m] * inverse_row[m]
+
+
+@inner
+def _add(x: Any, keep: Any, strip: int, strips: int) -> None:
+    first, last = strip_blocks(x.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(x.shape[0], block)
+        for r in range(start, stop):
+            x_row, row = x[r], keep[r]
+            for m in range(row.shape[0]):
+                x_row[m] += row[m]
+
+
+@inner
+def _erase(x: Any, strip: int, strips: int) -> None:
+    first, last = strip_blocks(x.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(x.shape[0], block)
+        x[start:stop] = np.nan
+
+
+@inner
+def _finish(x: Any, out: Any, partial: Any, strip: int, strips: int) -> None:
+    """Cast to the output type; the largest change that makes into column 3."""
+    first, last = strip_blocks(x.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(x.shape[0], block)
+        change = 0.0
+        for r in range(start, stop):
+            x_row, row = x[r], out[r]
+            for m in range(row.shape[0]):
+                row[m] = x_row[m]
+                change = max(change, abs(row[m] - x_row[m]))
+        partial[block, 3] = change
+
+
+@inner
+def _prepare(
+    edges: Any, leak: Any, full: Any, half: Any, paths: Any, partial: Any, red_black: bool,
+    strip: int, strips: int, barrier: Any,
+) -> bool:  # fmt: skip
+    """Diagonal of A and, on a checkerboard, the black half; False where a tie is bad."""
+    forward, backward, shift, _, parity, inverse, buffer = full
+    one = inverse.dtype.type(1)
+    first, last = strip_blocks(leak.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(leak.shape[0], block)
+        bad = 0.0
+        for r in range(start, stop):
+            row = inverse[r]
+            row[:] = leak[r]
+            if not add_ties(edges, forward, backward, shift, r, row):
+                bad = 1.0
+            for m in range(row.shape[0]):
+                row[m] = one / row[m]
+        partial[block, 0] = bad
+    if not meet(barrier, strips) or total(partial, 0) > 0:
+        return False
+    if red_black:
+        half_leak, half_weights, half_inverse, half_forward, half_backward, half_shift = half
+        assemble(
+            edges, leak, forward, backward, paths, parity, inverse, half_leak, half_weights,
+            buffer[strip], strip, strips,
+        )  # fmt: skip
+        if not meet(barrier, strips):
+            return False
+        black_diagonal(
+            half_leak, half_weights, half_forward, half_backward, half_shift, half_inverse, strip, strips
+        )
+    return meet(barrier, strips)
+
+
+@jit
+def solve_strip(
+    edges: Any, leak: Any, rhs: Any, out: Any, report: Any, full: Any, half: Any, paths: Any,
+    vectors: Any, work: Any, red_black: bool, rtol: float, max_steps: int,
+    strip: int, strips: int, barrier: Any,
+) -> None:  # fmt: skip
+    """Solve all right-hand sides of one operator, one strip of it.
+
+    edges (K, R, W), leak (R, W), rhs and out (C, R, W), report (C, 4); ``full`` and ``half``
+    are the tables and coefficients of the whole grid and of what CG runs on.
+    """
+    forward, backward, shift, ones, _, _, buffer = full
+    half_leak, half_weights, half_inverse, half_forward, half_backward, half_shift = half
+    cg_x, cg_r, cg_p, cg_q = vectors
+    x, keep, double_buffer, partial, floor = work
+    good = _prepare(edges, leak, full, half, paths, partial, red_black, strip, strips, barrier)
+    for c in range(rhs.shape[0]):
+        if not good:
+            if strip == 0:
+                out[c] = np.nan
+                report[c, RESIDUAL] = report[c, BOUND] = np.nan
+                report[c, STATUS] = BAD_EDGES
+            continue
+        b = rhs[c]
+        _start(b, x, keep, partial, strip, strips)
+        if not meet(barrier, strips):
+            return
+        goal = total(partial, 1)
+        size, bound, steps, stalled, least = goal, 0.0, 0, 0, floor
+        goal *= rtol * rtol
+        finite = np.isfinite(size)
+        while finite and size > goal and steps < max_steps and stalled < 3:
+            before = size
+            reduction = min(0.5, max(least, 0.9 * np.sqrt(goal / size)))
+            if red_black:
+                _reduce(edges, full, keep, cg_r, strip, strips)
+            taken = conjugate_gradients(
+                half_leak, half_weights, half_inverse, half_forward, half_backward, half_shift,
+                cg_x, cg_r, cg_p, cg_q, partial, reduction, max_steps - steps,
+                strip, strips, barrier,
+            )  # fmt: skip
+            if taken < 0:
+                return
+            steps += taken
+            if red_black:
+                _write_black(full, cg_x, keep, strip, strips)
+                if not meet(barrier, strips):
+                    return
+                _write_red(edges, full, ones, keep, strip, strips)
+                _add(x, keep, strip, strips)
+            else:
+                _add(x, cg_x, strip, strips)
+            if not meet(barrier, strips):
+                return
+            judge(
+                edges, leak, forward, backward, shift, b, x, keep, double_buffer[strip], partial,
+                strip, strips,
+            )  # fmt: skip
+            if not meet(barrier, strips):
+                return
+            size, bound = total(partial, 1), largest(partial, 3)
+            finite = np.isfinite(size)
+            # What the recursion promised beyond this was rounding.
+            least = max(least, min(0.1, 0.3 * np.sqrt(size / before)))
+            stalled = stalled + 1 if not size < 0.8 * before else 0
+        if not meet(barrier, strips):
+            return
+        if not finite:
+            _erase(x, strip, strips)
+        _finish(x, out[c], partial, strip, strips)
+        if not meet(barrier, strips):
+            return
+        if strip == 0:
+            report[c, STEPS] = steps
+            report[c, RESIDUAL] = np.sqrt(size / goal) * rtol if goal > 0 else np.sqrt(size)
+            report[c, BOUND] = bound + largest(partial, 3)
+            report[c, STATUS] = CONVERGED if size <= goal else (NOT_CONVERGED if finite else NOT_FINITE)
+        if not meet(barrier, strips):
+            return
+
+
+@jit
+def _judge_rows(
+    edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: Any, buffer: Any,
+    partial: Any,
+) -> None:  # fmt: skip
+    judge(edges, leak, forward, backward, shift, b, x, r, buffer, partial, 0, 1)
+
+
+def judge_image(
+    edges: NDArray[Any],
+    leak: NDArray[Any],
+    b: NDArray[Any],
+    x: NDArray[Any],
+    r: NDArray[Any],
+    tables: RowTables,
+    width: int,
+) -> tuple[float, float]:
+    """Write r = b - A x of one image; returns |r|^2 and the error bound. All float64."""
+    partial = new_partial(x.shape[0])
+    _judge_rows(edges, leak, *tables, b, x, r, np.empty((2, width)), partial)
+    return float(partial[:, 1].sum()), float(partial[:, 3].max())
+
+
+class Plan(NamedTuple):
+    """What depends on shape and ties alone."""
+
+    spatial: tuple[int, ...]
+    offsets: tuple[tuple[int, ...], ...]
+
+    @property
+    def red_black(self) -> bool:
+        """Whether one colour can be eliminated."""
+        return is_axis_neighborhood(self.offsets)
+
+
+def solve_image(
+    edges: NDArray[Any],
+    leak: NDArray[Any],
+    rhs: NDArray[Any],
+    out: NDArray[Any],
+    report: NDArray[Any],
+    plan: Plan,
+    rtol: float,
+    max_steps: int,
+    strips: int,
+) -> None:
+    """Solve all C right-hand sides of one operator.
+
+    Parameters
+    ----------
+    edges, leak
+        (K, R, W) and (R, W), one floating type.
+    rhs, out
+        (C, R, W) of that type; ``out`` is written.
+    report
+        (C, 4) float64, written: steps, relative residual, error bound, status.
+    plan, rtol, max_steps, strips
+        Grid, stopping rule and the number of threads.
+    """
+    rows, width = rows_and_columns(plan.spatial)
+    dtype = edges.dtype
+    red_black = plan.red_black
+    tables = row_tables(plan.spatial, plan.offsets)
+    inverse = room((rows, width), dtype)
+    # Red rows read neighbours times a scale; a row of ones, seen R times, is no scale.
+    ones = np.broadcast_to(np.ones(width, dtype), (rows, width))
+    buffer = room((strips, width), dtype)
+    full = (*tables, ones, row_parity(plan.spatial), inverse, buffer)
+    keep = room((rows, width), dtype)
+    if red_black:
+        m_all = (width + 1) // 2
+        half_tables = red_black_tables(plan.spatial)
+        half_weights = room((len(half_tables.forward), rows, m_all), dtype)
+        half = (
+            room((rows, m_all), dtype),
+            half_weights,
+            room((rows, m_all), dtype),
+            *half_tables,
+        )
+        paths = schur_paths(len(plan.spatial))
+        x, r, p, q = (room((rows, m_all), dtype) for _ in range(4))
+    else:
+        half = (leak, edges, inverse, *tables)
+        paths = np.zeros((0, 5), np.int64)
+        x, p, q = (room((rows, width), dtype) for _ in range(3))
+        r = keep
+    # Beyond this the recursion's residual in the working precision says nothing any more.
+    floor = 5e-7 if dtype == np.float32 else 1e-14
+    work = (
+        room((rows, width), np.float64),
+        keep,
+        room((strips, 2, width), np.float64),
+        new_partial(rows),
+        floor,
+    )
+    args = (edges, leak, rhs, out, report, full, half, paths, (x, r, p, q), work)
+    run_strips(solve_strip, (*args, red_black, rtol, max_steps), strips)

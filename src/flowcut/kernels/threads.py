@@ -1,0 +1,161 @@
+"""Who runs a kernel: a pool for batches, fresh threads that meet at a barrier for one image.
+
+OpenMP and Numba's own layers do not survive a fork or several callers at once, so the
+kernels are serial loops over ranges and this file spreads them:
+
+- *items*: a batch is shared out item by item to a pool that belongs to this process;
+- *strips*: one large image is cut into strips, each thread runs the whole algorithm on its
+  own strip and waits for the others at a spin barrier (a pool per pass costs more than the
+  pass).
+
+Never more threads than ``torch.get_num_threads()``, which is 1 in data-loader workers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numba.core import types
+from numpy.typing import NDArray
+
+from flowcut.kernels.jit import atomic_add, atomic_load, inner
+
+# Below so many pixels starting a thread costs more than it brings.
+_STRIP_PIXELS = 1 << 15
+# A barrier that waits longer than this gives its core to whoever needs it.
+_SPINS = 512
+_CAN_YIELD = sys.platform != "win32"
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+class _Pool:
+    """Worker threads of this process, made on first use and forgotten after a fork."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.executor: ThreadPoolExecutor | None = None
+        self.size = 0
+
+    def get(self, size: int) -> ThreadPoolExecutor:
+        with self.lock:
+            if self.executor is None or self.size < size:
+                # An outgrown executor ends its threads when its last caller lets go of it.
+                self.executor = ThreadPoolExecutor(size, thread_name_prefix="flowcut")
+                self.size = size
+            return self.executor
+
+
+_pool = _Pool()
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run_items(function: Callable[[int], object], count: int) -> None:
+    """Call ``function(0) ... function(count - 1)``, spread over the pool.
+
+    The caller works too, so progress never depends on a free worker, however many
+    callers share the pool. The first exception is raised after all workers have stopped.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1:
+        for item in range(count):
+            function(item)
+        return
+    items = iter(range(count))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                item = next(items, None)
+            if item is None:
+                return
+            function(item)
+
+    helpers: list[Future[None]] = []
+    pool = _pool.get(threads - 1)
+    try:
+        helpers = [pool.submit(work) for _ in range(threads - 1)]
+    except RuntimeError:  # the interpreter is shutting down or no thread can start
+        pass
+    try:
+        work()
+    finally:
+        # A helper that never started has nothing to do: the caller has emptied the list.
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+def strip_count(pixels: int) -> int:
+    """How many strips are worth their threads for one image of so many pixels."""
+    return max(1, min(torch.get_num_threads(), pixels // _STRIP_PIXELS)) if _CAN_YIELD else 1
+
+
+def run_strips(kernel: Callable[..., Any], args: tuple[Any, ...], strips: int) -> Any:
+    """Run ``kernel(*args, strip, strips, barrier)`` on every strip at once.
+
+    Returns what strip 0 returns. ``kernel`` must give the same result for any number of
+    strips, so when a thread cannot be started the whole runs again on one.
+    """
+    if strips == 1:
+        return kernel(*args, 0, 1, new_barrier())
+    barrier = new_barrier()
+    threads = [
+        threading.Thread(target=kernel, args=(*args, strip, strips, barrier), daemon=True)
+        for strip in range(1, strips)
+    ]
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+        return kernel(*args, 0, strips, barrier)
+    except RuntimeError:
+        barrier[2] = 1
+        for thread in started:
+            thread.join()
+        started = []
+        return kernel(*args, 0, 1, new_barrier())
+    finally:
+        for thread in started:
+            thread.join()
+
+
+def new_barrier() -> NDArray[np.int64]:
+    """State of a barrier: arrived, generation, abort."""
+    return np.zeros(3, dtype=np.int64)
+
+
+@inner
+def meet(barrier: Any, strips: int) -> bool:
+    """Wait until all strips are here; False when the run was called off."""
+    if strips == 1:
+        return True
+    generation = atomic_load(barrier, 1)
+    if atomic_add(barrier, 0, 1) == strips - 1:
+        atomic_add(barrier, 0, -strips)
+        atomic_add(barrier, 1, 1)
+        return True
+    spins = 0
+    while atomic_load(barrier, 1) == generation:
+        if atomic_load(barrier, 2) != 0:
+            return False
+        spins += 1
+        if spins > _SPINS:
+            _sched_yield()
+    return True

@@ -1,0 +1,110 @@
+"""Numba kernels of the window products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowcut.kernels.grid_cpu import common_type, rows_view, run_pieces
+from flowcut.kernels.jit import inner, jit
+from flowcut.kernels.layout import offsets_from_flat, row_tables, rows_and_columns
+
+
+@inner
+def _add_products(out: Any, left: Any, right: Any, n: int) -> None:
+    for i in range(n):
+        out[i] += left[i] * right[i]
+
+
+@jit
+def _product_rows(weights: Any, x: Any, out: Any, forward: Any, shift: Any, start: int, stop: int) -> None:
+    """out_i = sum_k w_k(i) x_{i+k} for the rows of one image."""
+    width = x.shape[1]
+    for r in range(start, stop):
+        out[r] = 0
+        for k in range(weights.shape[0]):
+            q = forward[k, r]
+            if q >= 0:
+                s = shift[k, r]
+                lo = max(0, -s)
+                n = min(width, width - s) - lo
+                _add_products(out[r, lo:], weights[k, r, lo:], x[q, lo + s :], n)
+
+
+@jit
+def _transpose_rows(weights: Any, u: Any, out: Any, backward: Any, shift: Any, start: int, stop: int) -> None:
+    """out_j = sum_k w_k(j-k) u_{j-k} for the rows of one image: gathered, so rows are independent."""
+    width = u.shape[1]
+    for r in range(start, stop):
+        out[r] = 0
+        for k in range(weights.shape[0]):
+            q = backward[k, r]
+            if q >= 0:
+                s = shift[k, q]
+                lo = max(0, s)
+                n = min(width, width + s) - lo
+                _add_products(out[r, lo:], weights[k, q, lo - s :], u[q, lo - s :], n)
+
+
+@jit
+def _gradient_rows(u: Any, v: Any, out: Any, forward: Any, shift: Any, start: int, stop: int) -> None:
+    """out_k(i) = sum_c u_i v_{i+k} for the rows of one item; u, v (C, R, W)."""
+    width = u.shape[2]
+    for k in range(out.shape[0]):
+        for r in range(start, stop):
+            out[k, r] = 0
+            q = forward[k, r]
+            if q < 0:
+                continue
+            s = shift[k, r]
+            lo = max(0, -s)
+            n = min(width, width - s) - lo
+            for c in range(u.shape[0]):
+                _add_products(out[k, r, lo:], u[c, r, lo:], v[c, q, lo + s :], n)
+
+
+def _image_product(weights: Tensor, x: Tensor, offsets: list[int], transpose: bool) -> Tensor:
+    spatial = tuple(x.shape[2:])
+    dtype = common_type(weights, x)
+    tables = row_tables(spatial, offsets_from_flat(offsets, len(spatial)))
+    out = torch.empty(x.shape, dtype=dtype)
+    w, v, y = (rows_view(t.to(dtype), 2, spatial) for t in (weights, x, out))
+    channels = x.shape[1]
+
+    def run(image: int, start: int, stop: int) -> None:
+        n, c = divmod(image, channels)
+        if transpose:
+            _transpose_rows(w[n], v[n, c], y[n, c], tables.backward, tables.shift, start, stop)
+        else:
+            _product_rows(w[n], v[n, c], y[n, c], tables.forward, tables.shift, start, stop)
+
+    run_pieces(x.shape[0] * channels, *rows_and_columns(spatial), run)
+    return out.to(x.dtype)
+
+
+def product_cpu(weights: Tensor, x: Tensor, offsets: list[int]) -> Tensor:
+    """``window_product`` by Numba."""
+    return _image_product(weights, x, offsets, transpose=False)
+
+
+def transpose_cpu(weights: Tensor, u: Tensor, offsets: list[int]) -> Tensor:
+    """``window_product_transpose`` by Numba."""
+    return _image_product(weights, u, offsets, transpose=True)
+
+
+def gradient_cpu(u: Tensor, v: Tensor, offsets: list[int]) -> Tensor:
+    """``window_weight_gradient`` by Numba."""
+    spatial = tuple(u.shape[2:])
+    dtype = common_type(u, v)
+    table = offsets_from_flat(offsets, len(spatial))
+    tables = row_tables(spatial, table)
+    out = torch.empty((u.shape[0], len(table), *spatial), dtype=dtype)
+    a, b, g = (rows_view(t.to(dtype), 2, spatial) for t in (u, v, out))
+
+    def run(n: int, start: int, stop: int) -> None:
+        _gradient_rows(a[n], b[n], g[n], tables.forward, tables.shift, start, stop)
+
+    run_pieces(u.shape[0], *rows_and_columns(spatial), run)
+    return out.to(u.dtype)
