@@ -71,7 +71,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
     """How many times faster ``fast`` is: ratio of medians, and of the quartiles at their worst and best."""
     a, b = np.quantile(slow, [0.25, 0.5, 0.75]), np.quantile(fast, [0.25, 0.5, 0.75])
-    return {"median": a[1] / b[1], "low": a[0] / b[2], "high": a[2] / b[0]}
+    return {"median": float(a[1] / b[1]), "low": float(a[0] / b[2]), "high": float(a[2] / b[0])}
 
 
 def tune(peer: Peer, problem: Problem, truth: Truth, effort: Effort) -> Contender | dict[str, Any]:

@@ -33,7 +33,7 @@ def run(options: Options) -> dict[str, Any]:
         family = compare_family(name, (side, side), peers, _cholesky, options.effort)
         for rival in [peer.name for peer in peers]:
             duel = Duel(NAME.__eq__, rival.__eq__, RIVALS[rival]).judge(family["rows"])
-            families.append({"family": f"{name} / {rival}", "rows": family["rows"], "duel": duel})
+            families.append({**family, "family": f"{name} / {rival}", "duel": duel})
     return {"size": [side, side], "missing_peers": missing, "families": families}
 
 
