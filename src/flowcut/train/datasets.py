@@ -129,10 +129,24 @@ def _mosaics(recipe: DataRecipe) -> Splits:
         "num_classes": recipe.num_classes,
     }
     return Splits(
-        TextureMosaic(train, split="train", reveal=recipe.reveal, **common),
-        TextureMosaic(val, split="val", **common),
-        TextureMosaic(test, split="test", **common),
+        _Kept(TextureMosaic(train, split="train", reveal=recipe.reveal, **common)),
+        _Kept(TextureMosaic(val, split="val", **common)),
+        _Kept(TextureMosaic(test, split="test", **common)),
     )
+
+
+class _Kept(Dataset[Any]):
+    """A dataset made once and kept in memory: drawing a mosaic costs as much as a training step."""
+
+    def __init__(self, dataset: TextureMosaic) -> None:
+        self._items = [dataset[i] for i in range(len(dataset))]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # A new mapping, for the kept one not to change in a caller's hands.
+        return dict(self._items[index])
 
 
 def _horses(recipe: DataRecipe) -> Splits:

@@ -37,7 +37,7 @@ from flowcut.vision.networks import build_network
 from flowcut.vision.panel import draw_panel, encode_png
 from flowcut.vision.predict import evaluate_dataset
 
-__all__ = ["FitResult", "fit", "plain_scores"]
+__all__ = ["FitResult", "fit", "plain_scores", "say_on_stderr"]
 
 _PANEL_PICTURES = 4
 
@@ -67,12 +67,15 @@ class FitResult:
         Where everything lies.
     splits : Splits
         The data it was made from.
+    history : list of dict
+        One mapping an epoch, as in ``history.csv``.
     """
 
     network: nn.Module
     metrics: dict[str, Any]
     run: RunFolder
     splits: Splits
+    history: list[dict[str, float]]
 
 
 def plain_scores(scores: dict[str, MeanAndError]) -> dict[str, dict[str, float | int | None]]:
@@ -153,6 +156,8 @@ def fit(
     splits = build_datasets(recipe.dataset)
     read_all(splits)
     run = prepare_run(output, recipe, resume=resume, overwrite=overwrite)
+    if resume:
+        _load_checkpoint(run.last)
     config = network_config(recipe.network, recipe.dataset.num_classes)
     # Seeded here and not before the data: the weights depend on the seed alone.
     L.seed_everything(recipe.training.seed, verbose=False)
@@ -180,7 +185,7 @@ def fit(
     } | surroundings(device)
     write_text(run.metrics, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     _write_panel(run, network, splits)
-    return FitResult(network.cpu(), metrics, run, splits)
+    return FitResult(network.cpu(), metrics, run, splits, history.rows)
 
 
 def _train(
@@ -251,9 +256,22 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of Lightning's without running what may be hidden in it."""
+    try:
+        with warnings.catch_warnings():
+            # About pickle protocols that no checkpoint of ours has.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # the reader raises almost anything on a damaged file
+        content = None
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"{path}: expected a checkpoint of a training, got a damaged or foreign file")
+    return content
+
+
 def _load_best(run: RunFolder, task: SegmentationTask) -> None:
-    state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
-    task.load_state_dict(state)
+    task.load_state_dict(_load_checkpoint(run.best)["state_dict"])
 
 
 def _write_panel(run: RunFolder, network: nn.Module, splits: Splits) -> None:

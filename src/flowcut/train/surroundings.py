@@ -29,14 +29,14 @@ def surroundings(device: torch.device) -> dict[str, Any]:
     >>> sorted(surroundings(torch.device("cpu")))
     ['device', 'threads', 'versions']
     """
-    packages = ("flowcut", "torch", "lightning", "numpy", "numba")
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    versions |= {package: version(package) for package in ("flowcut", "lightning", "numpy", "numba")}
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"cpu ({platform.machine()})"
     return {
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": versions,
         "device": name,
         "threads": torch.get_num_threads(),
     }

@@ -1,0 +1,123 @@
+"""What `flowcut demo` does: the same network twice, a page of what came out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from flowcut.apps.output import mean_and_error, show
+from flowcut.apps.page import demo_page
+from flowcut.train.fit import FitResult, fit, plain_scores, say_on_stderr
+from flowcut.train.pictures import look_inside
+from flowcut.train.recipe import DataRecipe, NetworkRecipe, OptimizerRecipe, Recipe, TrainingRecipe
+from flowcut.train.run_folder import write_text
+from flowcut.vision.atomic import prepare_folder
+from flowcut.vision.metrics import DistinctFigures
+from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, encode_png
+
+__all__ = ["demo_recipe", "run"]
+
+_VALIDATION, _TEST, _SHOWN = 24, 48, 6
+
+
+def demo_recipe(options: Namespace) -> Recipe:
+    """The recipe both networks share, head on.
+
+    Parameters
+    ----------
+    options : Namespace
+        ``epochs``, ``pictures``, ``size`` and ``seed``, as declared in
+        :mod:`flowcut.apps.commands.demo`.
+
+    Returns
+    -------
+    Recipe
+    """
+    return Recipe(
+        dataset=DataRecipe(
+            kind="texture_mosaic",
+            size=(options.size, options.size),
+            lengths=(options.pictures, _VALIDATION, _TEST),
+            split_seed=options.seed,
+        ),
+        network=NetworkRecipe(width=16, head="soft_cut"),
+        optimizer=OptimizerRecipe(lr=3e-3),
+        training=TrainingRecipe(epochs=options.epochs, batch_size=8, seed=options.seed, device="cpu"),
+    )
+
+
+def _true_figures(dataset: Dataset[Any]) -> dict[str, float | int | None]:
+    metric = DistinctFigures()
+    for batch in DataLoader(dataset):
+        metric.update(batch["target"], batch["target"])
+    return plain_scores({"true": metric.compute()})["true"]
+
+
+def _columns(base: FitResult, cut: FitResult) -> dict[str, list[bytes]]:
+    columns: dict[str, list[bytes]] = {}
+    test: Any = cut.splits.test
+    for i in range(min(_SHOWN, len(test))):
+        image: Tensor = test[i]["image"]
+        plain, inside = look_inside(base.network, image), look_inside(cut.network, image)
+        pictures = {
+            "image": image,
+            "truth": colour_labels(image, test[i]["target"]),
+            "without head": colour_labels(image, plain["labels"]),
+            "with SoftCut": colour_labels(image, inside["labels"]),
+            "scores": colour_scores(inside["scores"][0]),
+            "edges": colour_edges(inside["edges"]),
+        }
+        for title, picture in pictures.items():
+            columns.setdefault(title, []).append(encode_png(picture))
+    return columns
+
+
+def run(options: Namespace) -> dict[str, Any]:
+    """Train both networks, write ``index.html`` and ``demo.json``.
+
+    Parameters
+    ----------
+    options : Namespace
+        As declared in :mod:`flowcut.apps.commands.demo`.
+
+    Returns
+    -------
+    dict
+        What ``demo.json`` holds.
+    """
+    recipe = demo_recipe(options)
+    folder = prepare_folder(options.output, "--output")
+    recipes = {"base": replace(recipe, network=replace(recipe.network, head="none")), "soft_cut": recipe}
+    fits: dict[str, FitResult] = {}
+    for name, its in recipes.items():
+        say_on_stderr(
+            f"training {'with a SoftCut head' if its.network.head == 'soft_cut' else 'without head'}"
+        )
+        fits[name] = fit(its, folder / name, overwrite=True)
+    result = {
+        "train": options.pictures,
+        "test": _TEST,
+        "epochs": options.epochs,
+        "size": [options.size, options.size],
+        "seed": options.seed,
+        "true_figures": _true_figures(fits["base"].splits.test),
+        "networks": {
+            name: made.metrics | {"checkpoint": str(made.run.weights), "history": made.history}
+            for name, made in fits.items()
+        },
+    }
+    page = folder / "index.html"
+    write_text(page, demo_page(result, _columns(fits["base"], fits["soft_cut"])))
+    write_text(folder / "demo.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+    ious = {name: mean_and_error(made.metrics["test"]["iou"]) for name, made in fits.items()}
+    show(
+        f"{Path(page)}: IoU {ious['base']} without head, {ious['soft_cut']} with a SoftCut head",
+        json=options.json,
+    )
+    return result

@@ -1,0 +1,105 @@
+"""Splits: disjoint, complete, the same every time; folders and shares as the recipe says."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowcut.train.datasets import build_datasets, split_names
+from flowcut.train.recipe import DataRecipe
+from tests.train.helpers import write_pairs
+
+
+@given(count=st.integers(3, 60), a=st.floats(0.01, 0.4), b=st.floats(0.01, 0.4), seed=st.integers(0, 1000))
+def test_a_split_is_a_partition_that_ignores_the_order_of_names(count, a, b, seed):
+    names = [f"n{i}" for i in range(count)]
+    parts = split_names(names, (a, b), seed)
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert all(parts)
+    assert parts == split_names(names[::-1], (a, b), seed)
+    for part, share in zip(parts[1:], (a, b), strict=True):
+        assert len(part) == max(1, round(share * count))
+
+
+def test_too_few_names_are_refused():
+    with pytest.raises(ValueError, match="at least 3 pictures to split into 3 parts, got 2"):
+        split_names(["a", "b"], (0.2, 0.2), 0)
+
+
+def ids(dataset):
+    return {dataset[i]["id"] for i in range(len(dataset))}
+
+
+def test_one_folder_is_split_at_random_by_the_seed(tmp_path):
+    images, masks = write_pairs(tmp_path, 20)
+    recipe = DataRecipe(images=str(images), masks=str(masks), size=(16, 24), val_share=0.2, test_share=0.3)
+    splits = build_datasets(recipe)
+    assert [len(split) for split in splits] == [10, 4, 6]
+    assert set.union(*map(ids, splits)) == {path.stem for path in images.iterdir()}
+    assert splits.train[0]["image"].shape == (3, 16, 24)
+    assert ids(build_datasets(recipe).val) == ids(splits.val)
+    other = DataRecipe(images=str(images), masks=str(masks), val_share=0.2, test_share=0.3, split_seed=1)
+    assert ids(build_datasets(other).val) != ids(splits.val)
+
+
+def test_given_folders_are_taken_whole(tmp_path):
+    images, masks = write_pairs(tmp_path / "train", 6)
+    val_images, val_masks = write_pairs(tmp_path / "val", 3, split="val")
+    splits = build_datasets(
+        DataRecipe(images=str(images), masks=str(masks), val_images=str(val_images), val_masks=str(val_masks))
+    )
+    assert [len(split) for split in splits] == [5, 3, 1]
+    assert ids(splits.val) == {path.stem for path in val_images.iterdir()}
+
+
+def test_only_training_targets_are_hidden(tmp_path):
+    recipe = DataRecipe(kind="texture_mosaic", size=(32, 32), lengths=(3, 3, 3), reveal=0.01)
+    splits = build_datasets(recipe)
+    for item in splits.train:
+        assert int((item["target"] != 255).sum()) == round(0.01 * 32 * 32)
+    for split in (splits.val, splits.test):
+        assert all(bool((item["target"] != 255).all()) for item in split)
+    shown = build_datasets(DataRecipe(kind="texture_mosaic", size=(32, 32), lengths=(3, 3, 3))).train
+    for few, full in zip(splits.train, shown, strict=True):
+        kept = few["target"] != 255
+        assert torch.equal(few["target"][kept], full["target"][kept])
+
+
+@pytest.fixture
+def horses(tmp_path):
+    images, _ = write_pairs(tmp_path / "horses", 6)
+    names = sorted(path.stem for path in images.iterdir())
+    for image in images.iterdir():
+        shutil.move(image, image.with_suffix(".jpg"))  # read by content, as all pictures are
+    for split, part in (("train", names[:3]), ("val", names[3:4]), ("test", names[4:])):
+        (tmp_path / "horses" / f"{split}.txt").write_text("\n".join(part) + "\n")
+    return tmp_path / "horses"
+
+
+def test_horses_are_found_by_root_or_by_environment(horses, monkeypatch):
+    by_root = build_datasets(DataRecipe(kind="weizmann_horses", root=str(horses), size=(16, 16)))
+    assert [len(split) for split in by_root] == [3, 1, 2]
+    monkeypatch.setenv("FLOWCUT_DATA", str(horses.parent))
+    by_name = build_datasets(DataRecipe(kind="weizmann_horses", size=(16, 16)))
+    assert ids(by_name.train) == ids(by_root.train)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (DataRecipe(), r"dataset.images: expected a folder \(--dataset.images DIR\), got nothing"),
+        (DataRecipe(images="x"), "dataset.masks"),
+        (DataRecipe(images="x", masks="y", val_images="z"), "dataset.val_masks"),
+        (DataRecipe(images="x", masks="y"), "images: expected a folder, got x"),
+        (DataRecipe(kind="weizmann_horses"), "FLOWCUT_DATA"),
+        (DataRecipe(kind="weizmann_horses", root="x"), "root"),
+        (DataRecipe(kind="weizmann_horses", root="x", num_classes=3), "dataset.num_classes"),
+        (DataRecipe(kind="texture_mosaic", size=None), "dataset.size"),
+    ],
+)
+def test_what_is_missing_is_named(recipe, message, monkeypatch):
+    monkeypatch.delenv("FLOWCUT_DATA", raising=False)
+    with pytest.raises(ValueError, match=message):
+        build_datasets(recipe)
