@@ -168,6 +168,8 @@ def test_networks_from_plain_data():
         ({"network": "BasicCnn", "arguments": 3}, "arguments"),
         ({"network": "BasicCnn", "arguments": {"width": "wide"}}, "arguments"),
         ({"network": "BasicCnn", "arguments": {"width": 0}}, "width"),
+        ({"network": "BasicCnn", "size": [0, 4]}, "size"),
+        ({"network": "BasicCnn", "size": {"height": 4}}, "size"),
         ({"network": "BasicCnn", "head": "SoftCut"}, "head"),
         ({"network": "BasicCnn", "head": {"name": "HardCut"}}, "head"),
         ({"network": "BasicCnn", "head": {"name": "SoftCut", "speed": 1}}, "head"),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowcut.train.recipe import LossRecipe, NetworkRecipe
+from flowcut.train.recipe import DataRecipe, LossRecipe, NetworkRecipe
 from flowcut.vision.losses import CrossEntropyLoss, DiceLoss
 
 __all__ = ["build_loss", "network_config", "pick_device"]
@@ -16,14 +16,14 @@ _NETWORKS = {"basic_cnn": "BasicCnn"}
 _SOLVERS = {"auto": "Auto", "cg": "CG", "cholesky": "Cholesky"}
 
 
-def network_config(recipe: NetworkRecipe, num_classes: int) -> dict[str, Any]:
+def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
     """Plain data from which :func:`flowcut.vision.networks.build_network` makes the network.
 
     Parameters
     ----------
     recipe : NetworkRecipe
-    num_classes : int
-        Number of labels, background included, >= 2; two labels are one channel.
+    data : DataRecipe
+        Tells the number of labels (two labels are one channel) and the size of the pictures.
 
     Returns
     -------
@@ -31,13 +31,13 @@ def network_config(recipe: NetworkRecipe, num_classes: int) -> dict[str, Any]:
 
     Examples
     --------
-    >>> network_config(NetworkRecipe(head="none", width=4), 2)["arguments"]
+    >>> network_config(NetworkRecipe(head="none", width=4), DataRecipe())["arguments"]
     {'width': 4, 'kernel_size': 3, 'num_classes': 1}
     """
     arguments = {
         "width": recipe.width,
         "kernel_size": recipe.kernel_size,
-        "num_classes": 1 if num_classes == 2 else num_classes,
+        "num_classes": 1 if data.num_classes == 2 else data.num_classes,
     }
     head = None
     if recipe.head == "soft_cut":
@@ -45,7 +45,8 @@ def network_config(recipe: NetworkRecipe, num_classes: int) -> dict[str, Any]:
         if recipe.solver == "cg":
             solver["rtol"] = recipe.rtol
         head = {"name": "SoftCut", "solver": solver}
-    return {"network": _NETWORKS[recipe.kind], "arguments": arguments, "head": head}
+    size = None if data.size is None else list(data.size)
+    return {"network": _NETWORKS[recipe.kind], "arguments": arguments, "head": head, "size": size}
 
 
 def build_loss(recipe: LossRecipe, num_classes: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,8 @@ def split_names(names: list[str], shares: tuple[float, ...], seed: int) -> list[
     >>> [len(part) for part in split_names([str(i) for i in range(10)], (0.2, 0.1), 0)]
     [7, 2, 1]
     """
-    counts = [max(1, round(share * len(names))) for share in shares]
+    # Rounded down, so that shares that leave a rest leave at least one; 0.29 * 100 counts as 29.
+    counts = [max(1, math.floor(share * len(names) + 1e-9)) for share in shares]
     if sum(counts) >= len(names):
         raise ValueError(
             f"dataset.images: expected at least {len(shares) + 1} pictures to split into"

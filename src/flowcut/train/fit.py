@@ -158,7 +158,7 @@ def fit(
     run = prepare_run(output, recipe, resume=resume, overwrite=overwrite)
     if resume:
         _load_checkpoint(run.last)
-    config = network_config(recipe.network, recipe.dataset.num_classes)
+    config = network_config(recipe.network, recipe.dataset)
     # Seeded here and not before the data: the weights depend on the seed alone.
     L.seed_everything(recipe.training.seed, verbose=False)
     network = build_network(config)

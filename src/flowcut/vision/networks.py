@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowcut.vision.heads import build_head
+from flowcut.vision.resize import check_size
 
 
 class BasicCnn(nn.Module):
@@ -149,7 +150,9 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     config
         ``network``: a name of :data:`NETWORKS`; ``arguments`` (optional): its keyword
         arguments; ``head`` (optional): None or what
-        :func:`flowcut.vision.heads.build_head` takes. Other keys are not allowed.
+        :func:`flowcut.vision.heads.build_head` takes; ``size`` (optional): None or the
+        [height, width] of the pictures it is for, which changes nothing here but travels
+        with the weights. Other keys are not allowed.
 
     Returns
     -------
@@ -167,9 +170,16 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     >>> type(network).__name__, network.in_channels
     ('BasicCnn', 3)
     """
-    unknown = set(config) - {"network", "arguments", "head"}
+    unknown = set(config) - {"network", "arguments", "head", "size"}
     if unknown or "network" not in config:
-        raise ValueError(f"config: expected keys network, arguments and head, got {sorted(map(str, config))}")
+        raise ValueError(
+            f"config: expected keys network, arguments, head and size, got {sorted(map(str, config))}"
+        )
+    size = config.get("size")
+    if size is not None and not isinstance(size, (int, list, tuple)):
+        raise ValueError(f"size: expected null, a number or [height, width], got {size!r}")
+    if size is not None:
+        check_size(size)  # type: ignore[arg-type]
     name, arguments = config["network"], config.get("arguments") or {}
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"network: expected one of {sorted(NETWORKS)}, got {name!r}")
