@@ -35,7 +35,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda x, p: p.write_bytes(pickle.dumps(x))])
+@pytest.mark.parametrize("save", [torch.save, lambda x, p: p.write_bytes(pickle.dumps(x, protocol=2))])
 def test_code_in_a_file_is_not_executed(tmp_path, save):
     content = {"format": FORMAT, "version": VERSION, "config": CONFIG, "state": Trap(tmp_path / "sprung")}
     save(content, tmp_path / "a.pt")

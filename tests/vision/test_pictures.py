@@ -87,6 +87,7 @@ def test_camera_orientation_is_respected(tmp_path, orientation, quarter_turns):
     assert torch.equal(read_image(path), torch.from_numpy(upright.transpose(2, 0, 1).copy()).float() / 255)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning:PIL")
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
 @pytest.mark.parametrize("kept", [0, 10, 0.3, 0.7])
 def test_truncated_files_are_one_clear_line(tmp_path, suffix, kept):

@@ -89,7 +89,7 @@ class TextureMosaic(Dataset[Item]):
         regions: int = 8,
         scale: float = 1 / 3,
         contrast: float = 0.18,
-        noise: float = 0.05,
+        noise: float = 0.04,
         reveal: float | None = None,
     ) -> None:
         ranges = (("length", length, 1), ("seed", seed, 0), ("regions", regions, 2), ("noise", noise, 0))
