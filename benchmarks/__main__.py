@@ -22,6 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", default=[], help="peers by name; default: all installed")
     parser.add_argument("--repeats", type=int, nargs=2, default=(3, 15), metavar=("LEAST", "MOST"))
     parser.add_argument("--seconds", type=float, default=1.0, help="after LEAST, stop at so much time")
+    parser.add_argument("--patience", type=float, default=3.0, help="stop even before LEAST at so much time")
     parser.add_argument("--deadline", type=float, default=4.0, help="longest solve of an iterative peer")
     parser.add_argument("--threads", type=int, help="threads of everyone; default: all cores")
     parser.add_argument("--output", type=Path, help="folder of the JSON files; default: benchmarks/results")
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             print(f"{kind}: expected some of {', '.join(known)}, got {', '.join(unknown)}", file=sys.stderr)
             return 2
-    effort = Effort(tuple(chosen.repeats), chosen.seconds, chosen.deadline)
+    effort = Effort(tuple(chosen.repeats), chosen.seconds, chosen.patience, chosen.deadline)
     options = Options(chosen.size, families, tuple(chosen.peers), effort)
     for name in chosen.names or claims:
         start = time.perf_counter()

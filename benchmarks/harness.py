@@ -28,13 +28,17 @@ class Effort:
         Least and most repetitions of one contender.
     seconds
         Repetitions above the least stop when a contender has used so much time.
+    patience
+        Even the least are cut short for a contender that has used so much: it is far from
+        being the best, and its spread does not matter.
     deadline
         A single run of an iterative peer longer than this counts as a failure.
     """
 
     repeats: tuple[int, int] = (3, 15)
     seconds: float = 1.0
-    deadline: float = 15.0
+    patience: float = 3.0
+    deadline: float = 4.0
 
 
 @dataclass
@@ -139,7 +143,8 @@ def take_turns(contenders: Sequence[Contender], effort: Effort) -> None:
         # Another order every round: nobody always runs in the cache of the same neighbour.
         shift = turn % max(len(contenders), 1)
         for contender in [*contenders[shift:], *contenders[:shift]]:
-            if turn >= least and sum(contender.seconds) > effort.seconds:
+            spent = sum(contender.seconds)
+            if spent > effort.patience or (turn >= least and spent > effort.seconds):
                 continue
             gc.collect()
             start = time.perf_counter()
