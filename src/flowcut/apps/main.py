@@ -27,6 +27,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from flowcut.apps import commands
 from flowcut.apps.command import Command
+from flowcut.core.warnings import FlowcutWarning
 from flowcut.train.recipe_file import nearest, one_line, plain_error
 
 __all__ = ["discover", "main"]
@@ -185,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        warnings.simplefilter("always", FlowcutWarning)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         try:
             return _run(given)
