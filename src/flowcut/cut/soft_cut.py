@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +10,7 @@ from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.results import OnFailure
 from flowcut.linear.adjoint import solve_state
 from flowcut.linear.auto import Auto
-from flowcut.linear.operator import GridOperator
+from flowcut.linear.operator import GridOperator, check_shapes
 from flowcut.linear.pinned import eliminate_pinned
 from flowcut.linear.solver import Solver
 
@@ -128,26 +126,6 @@ class SoftCut(nn.Module):
     def extra_repr(self) -> str:
         """The solver and what happens on failure."""
         return f"solver={self.solver}, on_failure={self.on_failure!r}"
-
-
-def check_shapes(value: Tensor, operator: GridOperator, name: str = "scores") -> None:
-    """Refuse a right-hand side that does not fit the operator.
-
-    Raises
-    ------
-    ValueError
-        Items, channels or spatial axes differ.
-    """
-    edges, d = operator.edges, cast(Tensor, operator.confidence)
-    channels = value.shape[1]
-    if tuple(value.shape[2:]) != operator.spatial or value.shape[0] != edges.shape[0]:
-        raise ValueError(
-            f"{name}: expected {edges.shape[0]} items of spatial shape {operator.spatial} as in edges, "
-            f"got {tuple(value.shape)}"
-        )
-    for what, count in (("edges", edges.shape[1]), ("confidence", d.shape[1])):
-        if count not in (1, channels):
-            raise ValueError(f"{what}: expected 1 or {channels} channels as in {name}, got {count}")
 
 
 def _spatial_axes(scores: Tensor, neighborhood: Neighborhood | Graph | None) -> int:

@@ -36,8 +36,10 @@ from flowcut.kernels.threads import run_items, strip_count
 Solved = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def check_grid(edges: Tensor, leak: Tensor, rhs: Tensor, offsets: list[int], check: str) -> None:
+def check_grid(edges: Tensor, leak: Tensor, rhs: Tensor | None, offsets: list[int], check: str) -> None:
     """Check all values of a system on a grid; ``check`` names the right-hand side, "" skips.
+
+    Without a right-hand side the matrix alone is checked.
 
     Raises
     ------
@@ -46,12 +48,13 @@ def check_grid(edges: Tensor, leak: Tensor, rhs: Tensor, offsets: list[int], che
     """
     if not check:
         return
-    check_finite(check, rhs)
-    spatial = tuple(rhs.shape[2:])
+    if rhs is not None:
+        check_finite(check, rhs)
+    spatial = tuple(leak.shape[2:])
     table = offsets_from_flat(offsets, len(spatial))
     bare = check_leak_values("confidence", leak)
     check_edge_values(edges, Neighborhood(table).inside(spatial, edges.device))
-    if bare and rhs.numel():
+    if bare and edges.numel():
         i, j, place = grid_ties(spatial, table)
         check_grounded(i, j, edges.flatten(2).cpu()[..., place], leak.flatten(2).cpu())
 
@@ -60,14 +63,15 @@ def _grid_cg_fake(
     edges: Tensor, leak: Tensor, rhs: Tensor, offsets: list[int], rtol: float, max_steps: int,
     check: str, on_failure: str,
 ) -> Solved:  # fmt: skip
+    return solved_like(rhs)
+
+
+def solved_like(rhs: Tensor) -> Solved:
+    """Empty tensors of the shapes a solver returns."""
     x = torch.empty_like(rhs, memory_format=torch.contiguous_format)
-    return (x, *_report_like(rhs))
-
-
-def _report_like(rhs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     real = [rhs.new_empty(rhs.shape[:2], dtype=torch.float64) for _ in range(2)]
     whole = [rhs.new_empty(rhs.shape[:2], dtype=torch.int64) for _ in range(2)]
-    return real[0], real[1], whole[0], whole[1]
+    return x, real[0], real[1], whole[0], whole[1]
 
 
 def _grid_cg_reference(
@@ -150,17 +154,18 @@ def _graph_cg_fake(
     edge_index: Tensor, edges: Tensor, leak: Tensor, rhs: Tensor, rtol: float, max_steps: int,
     check: str, on_failure: str,
 ) -> Solved:  # fmt: skip
-    return (torch.empty_like(rhs, memory_format=torch.contiguous_format), *_report_like(rhs))
+    return solved_like(rhs)
 
 
-def check_graph(edge_index: Tensor, edges: Tensor, leak: Tensor, rhs: Tensor, check: str) -> None:
+def check_graph(edge_index: Tensor, edges: Tensor, leak: Tensor, rhs: Tensor | None, check: str) -> None:
     """As :func:`check_grid`, on a graph."""
     if not check:
         return
-    check_finite(check, rhs)
+    if rhs is not None:
+        check_finite(check, rhs)
     bare = check_leak_values("confidence", leak)
     check_edge_values(edges, torch.ones(edges.shape[2:], dtype=torch.bool, device=edges.device))
-    if bare and rhs.numel():
+    if bare and edges.shape[0]:
         check_grounded(edge_index[0].cpu(), edge_index[1].cpu(), edges.cpu(), leak.cpu())
 
 

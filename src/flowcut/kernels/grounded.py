@@ -47,7 +47,7 @@ def check_grounded(i: Tensor, j: Tensor, ties: Tensor, leak: Tensor) -> None:
             if size:
                 raise ValueError(
                     f"confidence: expected a value > 0 in every connected piece of the picture, got a "
-                    f"piece of {size} pixels without any (item {n}, channel {c}); its answer is not determined"
+                    f"piece of {size} pixels without any (item {n}, channel {c}): its answer is undetermined"
                 )
 
 

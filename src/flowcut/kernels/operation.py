@@ -24,11 +24,14 @@ def operation(name: str, reference: Callable[..., Any], fake: Callable[..., Any]
     return op
 
 
-def fold_batches(op: CustomOpDef, tensors: int, batched: Sequence[int] = ()) -> None:
+def fold_batches(
+    op: CustomOpDef, tensors: int, batched: Sequence[int] = (), batched_output: bool = True
+) -> None:
     """Batching rule: a vmapped axis is folded into the leading (item) axis.
 
     The first ``tensors`` arguments are tensors. Those in ``batched`` (default: all) have the item
-    axis N first, possibly of length 1 where it is shared; the others cannot be vmapped.
+    axis N first, possibly of length 1 where it is shared; the others cannot be vmapped. An output
+    that stands for all items at once (a handle) is not batched.
     """
     folded = tuple(batched) or tuple(range(tensors))
 
@@ -41,16 +44,14 @@ def fold_batches(op: CustomOpDef, tensors: int, batched: Sequence[int] = ()) -> 
         items = max(_item_count(args[i], in_dims[i]) for i in folded)
         flat = [_fold(a, in_dims[i], size, items) if i in folded else a for i, a in enumerate(args)]
         out = op(*flat)
+        if not batched_output:
+            return out, None
         if isinstance(out, Tensor):
-            return out.reshape(size, -1, *out.shape[1:]) if items else _empty(out, size), 0
+            return out.reshape(size, items, *out.shape[1:]), 0
         split = tuple(o.reshape(size, items, *o.shape[1:]) for o in out)
         return split, (0,) * len(split)
 
     op.register_vmap(rule)
-
-
-def _empty(out: Tensor, size: int) -> Tensor:
-    return out.new_empty((size, *out.shape))
 
 
 def _item_count(value: Tensor, dim: int | None) -> int:

@@ -139,7 +139,7 @@ def assemble(
     strips: int,
 ) -> None:
     """Fill leak' (R, M) and w' (E, R, M) of the black half; ``inverse`` is 1/D (R, W)."""
-    rows, width = leak.shape
+    rows = leak.shape[0]
     first, last = strip_blocks(rows, strip, strips)
     for block in range(first, last):
         start, stop = block_rows(rows, block)

@@ -273,7 +273,7 @@ def solve_strip(
     edges (K, R, W), leak (R, W), rhs and out (C, R, W), report (C, 4); ``full`` and ``half``
     are the tables and coefficients of the whole grid and of what CG runs on.
     """
-    forward, backward, shift, ones, _, _, buffer = full
+    forward, backward, shift, ones = full[:4]
     half_leak, half_weights, half_inverse, half_forward, half_backward, half_shift = half
     cg_x, cg_r, cg_p, cg_q = vectors
     x, keep, double_buffer, partial, floor = work

@@ -13,6 +13,7 @@ Never more threads than ``torch.get_num_threads()``, which is 1 in data-loader w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -88,10 +89,9 @@ def run_items(function: Callable[[int], object], count: int) -> None:
 
     helpers: list[Future[None]] = []
     pool = _pool.get(threads - 1)
-    try:
+    # A pool that cannot start a thread (interpreter shutting down, no resources) is no help.
+    with contextlib.suppress(RuntimeError):
         helpers = [pool.submit(work) for _ in range(threads - 1)]
-    except RuntimeError:  # the interpreter is shutting down or no thread can start
-        pass
     try:
         work()
     finally:

@@ -125,14 +125,14 @@ class _Solve(Function):
 
 def product(system: System, x: Tensor) -> Tensor:
     """A x, differentiable in edges, leak and x."""
-    y: Tensor = _Product.apply(system.edges, system.leak, x, system.index, system.offsets)
+    y: Tensor = _Product.apply(system.edges, system.leak, x, system.edge_index, system.offsets)
     return y
 
 
 def edge_gradient(system: System, u: Tensor, v: Tensor) -> Tensor:
     """d(u^T A v) / d edges, of the shape of edges, differentiable in u and v."""
     groups = system.edges.shape[1]
-    g: Tensor = _EdgeGradient.apply(u, v, system.index, system.offsets, groups)
+    g: Tensor = _EdgeGradient.apply(u, v, system.edge_index, system.offsets, groups)
     return g
 
 

@@ -60,17 +60,27 @@ class GridOperator:
         object.__setattr__(self, "confidence", confidence)
 
     @property
+    def full_confidence(self) -> Tensor:
+        """The confidence as (N or 1, 1 or C, *spatial)."""
+        return cast(Tensor, self.confidence)
+
+    @property
     def spatial(self) -> tuple[int, ...]:
         """Shape of one picture; (n,) on a graph."""
-        return tuple(cast(Tensor, self.confidence).shape[2:])
+        return tuple(self.full_confidence.shape[2:])
 
     def system(self, confidence: Tensor | None = None, edges: Tensor | None = None) -> System:
         """The normal form that solvers take, optionally with other values."""
-        leak = cast(Tensor, self.confidence) if confidence is None else confidence
+        leak = self.full_confidence if confidence is None else confidence
         ties = self.edges if edges is None else edges
         if isinstance(self.neighborhood, Graph):
             return System(ties, leak, self.neighborhood.edge_index, ())
         return System(ties, leak, None, cast(Neighborhood, self.neighborhood).offsets)
+
+    def to(self, dtype: torch.dtype) -> GridOperator:
+        """The same operator in another floating type."""
+        confidence = self.full_confidence.to(dtype)
+        return GridOperator(self.edges.to(dtype), confidence, self.neighborhood)
 
     def mv(self, x: Tensor) -> Tensor:
         """A x, differentiable in x, edges and confidence; no pixel may be pinned."""
@@ -79,6 +89,26 @@ class GridOperator:
     def to_dense(self) -> Tensor:
         """(N, P, n, n), for small pictures; no pixel may be pinned."""
         return self.system().to_dense()
+
+
+def check_shapes(value: Tensor, operator: GridOperator, name: str = "scores") -> None:
+    """Refuse a right-hand side that does not fit the operator.
+
+    Raises
+    ------
+    ValueError
+        Items, channels or spatial axes differ.
+    """
+    edges, d = operator.edges, operator.full_confidence
+    channels = value.shape[1]
+    if tuple(value.shape[2:]) != operator.spatial or value.shape[0] != edges.shape[0]:
+        raise ValueError(
+            f"{name}: expected {edges.shape[0]} items of spatial shape {operator.spatial} as in edges, "
+            f"got {tuple(value.shape)}"
+        )
+    for what, count in (("edges", edges.shape[1]), ("confidence", d.shape[1])):
+        if count not in (1, channels):
+            raise ValueError(f"{what}: expected 1 or {channels} channels as in {name}, got {count}")
 
 
 def _infer(edges: Tensor) -> Neighborhood:

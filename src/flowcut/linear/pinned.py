@@ -35,7 +35,7 @@ def eliminate_pinned(operator: GridOperator, value: Tensor, scaled: bool) -> tup
         True: ``value`` are scores s, and b = d s. False: ``value`` is b itself. At pinned
         pixels it is the value x takes, either way.
     """
-    d = cast(Tensor, operator.confidence)
+    d = operator.full_confidence
     if not may_be_pinned(d):
         return operator.system(), d * value if scaled else value
     pinned = torch.isposinf(d)

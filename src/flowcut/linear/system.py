@@ -42,6 +42,15 @@ class System(NamedTuple):
         """The offsets as operations take them."""
         return [o for offset in self.offsets for o in offset]
 
+    def detach(self) -> System:
+        """The same values, outside of autograd."""
+        return System(self.edges.detach(), self.leak.detach(), self.edge_index, self.offsets)
+
+    def cpu(self) -> System:
+        """The same system in the memory of the CPU."""
+        index = None if self.edge_index is None else self.edge_index.cpu()
+        return System(self.edges.cpu(), self.leak.cpu(), index, self.offsets)
+
     def product(self, x: Tensor) -> Tensor:
         """A x."""
         if self.edge_index is not None:
@@ -66,12 +75,12 @@ class System(NamedTuple):
             return graph_cg(self.edge_index, self.edges, self.leak, rhs, rtol, max_steps, check, on_failure)
         return grid_cg(self.edges, self.leak, rhs, self.flat, rtol, max_steps, check, on_failure)
 
-    def check(self, rhs: Tensor, name: str) -> None:
-        """Refuse bad values, naming the argument."""
+    def check(self, name: str) -> None:
+        """Refuse bad values of edges and leak; "" skips."""
         if self.edge_index is not None:
-            check_graph(self.edge_index, self.edges, self.leak, rhs, name)
+            check_graph(self.edge_index, self.edges, self.leak, None, name)
         else:
-            check_grid(self.edges, self.leak, rhs, self.flat, name)
+            check_grid(self.edges, self.leak, None, self.flat, name)
 
     def ties(self) -> tuple[Tensor, Tensor, Tensor]:
         """Both ends (E,) of every tie inside the picture and its weights (N, G, E)."""
