@@ -1,0 +1,1 @@
+"""Truths by closed forms and dense linear algebra, written without the library's kernels."""
