@@ -18,19 +18,24 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines if header)
 
 
-def render(claim: Any, result: dict[str, Any]) -> str:
-    """Title, origin and tables of one result."""
+def origin(result: dict[str, Any]) -> str:
+    """Where and with what a result was measured, and what was missing."""
     machine = result["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v != "not installed")
-    parts = [
-        f"## {claim.TITLE}",
+    text = (
         f"{result['date'][:10]}, {machine['processor']}, {machine['usable_cores']} cores, "
         f"{machine['torch_threads']} threads, {machine['memory_gib']} GiB, {machine['system']}, "
         f"Python {machine['python']}; {versions}. "
-        f"Load before the run: {machine['load_at_start']}.",
-    ]
+        f"Load before the run: {machine['load_at_start']}."
+    )
     if result.get("missing_peers"):
-        parts.append("Not installed: " + ", ".join(result["missing_peers"]) + ".")
+        text += "\n\nNot installed: " + ", ".join(result["missing_peers"]) + "."
+    return text
+
+
+def render(claim: Any, result: dict[str, Any]) -> str:
+    """Title, origin and tables of one result."""
+    parts = [f"## {claim.TITLE}", origin(result)]
     for heading, header, rows in claim.tables(result):
         parts += [f"### {heading}", markdown(header, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
