@@ -93,12 +93,13 @@ def judge(
     b: Any,
     x: Any,
     keep: Any,
+    scale: float,
     buffer: Any,
     partial: Any,
     strip: int,
     strips: int,
 ) -> None:
-    """Residual of one strip into ``keep``; |r|^2 and max |r|/leak into columns 1 and 3."""
+    """Residual of one strip, times ``scale``, into ``keep``; |r|^2 and max |r|/leak into columns 4 and 3."""
     # Each term is rounded a few times; what is lost is at most this share of its size.
     slack = 2.2e-16 * (2 * edges.shape[0] + 4)
     first, last = strip_blocks(x.shape[0], strip, strips)
@@ -110,14 +111,16 @@ def judge(
             rest, size, kept, leak_row = buffer[0], buffer[1], keep[r], leak[r]
             s = 0.0
             for m in range(rest.shape[0]):
-                kept[m] = rest[m]
+                kept[m] = rest[m] * scale
                 s += rest[m] * rest[m]
             for m in range(rest.shape[0]):
                 error = abs(rest[m]) + slack * size[m]
-                if error > 0.0:
-                    bound = max(bound, error / leak_row[m])
+                # Not "> 0": what is NaN has to show in the bound. And a NaN, once in it, stays.
+                if error != 0.0:
+                    ratio = error / leak_row[m]
+                    bound = ratio if not ratio <= bound and bound == bound else bound
             squares += s
-        partial[block, 1] = squares
+        partial[block, 4] = squares
         partial[block, 3] = bound
 
 
@@ -127,14 +130,14 @@ def largest(partial: Any, column: int) -> float:
     value = 0.0
     for block in range(partial.shape[0]):
         v = partial[block, column]
-        if not v <= value:
+        if not v <= value and value == value:
             value = v
     return value
 
 
 @inner
 def _start(b: Any, x: Any, keep: Any, partial: Any, strip: int, strips: int) -> None:
-    """x = 0, keep = b, |b|^2 into column 1."""
+    """x = 0, keep = b, |b|^2 into column 4."""
     first, last = strip_blocks(b.shape[0], strip, strips)
     for block in range(first, last):
         start, stop = block_rows(b.shape[0], block)
@@ -145,10 +148,28 @@ def _start(b: Any, x: Any, keep: Any, partial: Any, strip: int, strips: int) -> 
             s = 0.0
             for m in range(row.shape[0]):
                 kept[m] = row[m]
-                value = float(row[m])
+                value = np.float64(row[m])
                 s += value * value
             squares += s
-        partial[block, 1] = squares
+        partial[block, 4] = squares
+
+
+@inner
+def _inverse_size(squares: float) -> float:
+    """What the right-hand side is multiplied by so that its squares stay within single precision."""
+    return 1.0 if 1e-10 < squares < 1e10 or not 0.0 < squares < np.inf else 1.0 / np.sqrt(squares)
+
+
+@inner
+def _rescale(b: Any, keep: Any, scale: float, strip: int, strips: int) -> None:
+    """keep = scale * b."""
+    first, last = strip_blocks(b.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(b.shape[0], block)
+        for r in range(start, stop):
+            row, kept = b[r], keep[r]
+            for m in range(row.shape[0]):
+                kept[m] = row[m] * scale
 
 
 @inner
@@ -193,14 +214,16 @@ def _write_red(edges: Any, full: Any, ones: Any, keep: Any, strip: int, strips: 
 
 
 @inner
-def _add(x: Any, keep: Any, strip: int, strips: int) -> None:
+def _add(x: Any, keep: Any, scale: float, strip: int, strips: int) -> None:
+    """x += keep / scale."""
+    back = 1.0 / scale
     first, last = strip_blocks(x.shape[0], strip, strips)
     for block in range(first, last):
         start, stop = block_rows(x.shape[0], block)
         for r in range(start, stop):
             x_row, row = x[r], keep[r]
             for m in range(row.shape[0]):
-                x_row[m] += row[m]
+                x_row[m] += row[m] * back
 
 
 @inner
@@ -289,10 +312,15 @@ def solve_strip(
         _start(b, x, keep, partial, strip, strips)
         if not meet(barrier, strips):
             return
-        goal = total(partial, 1)
+        goal = total(partial, 4)
         size, bound, steps, stalled, least = goal, 0.0, 0, 0, floor
         goal *= rtol * rtol
         finite = np.isfinite(size)
+        scale = _inverse_size(size)
+        if scale != 1.0:
+            _rescale(b, keep, scale, strip, strips)
+            if not meet(barrier, strips):
+                return
         while finite and size > goal and steps < max_steps and stalled < 3:
             before = size
             reduction = min(0.5, max(least, 0.9 * np.sqrt(goal / size)))
@@ -311,18 +339,18 @@ def solve_strip(
                 if not meet(barrier, strips):
                     return
                 _write_red(edges, full, ones, keep, strip, strips)
-                _add(x, keep, strip, strips)
+                _add(x, keep, scale, strip, strips)
             else:
-                _add(x, cg_x, strip, strips)
+                _add(x, cg_x, scale, strip, strips)
             if not meet(barrier, strips):
                 return
             judge(
-                edges, leak, forward, backward, shift, b, x, keep, double_buffer[strip], partial,
-                strip, strips,
+                edges, leak, forward, backward, shift, b, x, keep, scale, double_buffer[strip],
+                partial, strip, strips,
             )  # fmt: skip
             if not meet(barrier, strips):
                 return
-            size, bound = total(partial, 1), largest(partial, 3)
+            size, bound = total(partial, 4), largest(partial, 3)
             finite = np.isfinite(size)
             # What the recursion promised beyond this was rounding.
             least = max(least, min(0.1, 0.3 * np.sqrt(size / before)))
@@ -337,8 +365,9 @@ def solve_strip(
         if strip == 0:
             report[c, STEPS] = steps
             report[c, RESIDUAL] = np.sqrt(size / goal) * rtol if goal > 0 else np.sqrt(size)
-            report[c, BOUND] = bound + largest(partial, 3)
-            report[c, STATUS] = CONVERGED if size <= goal else (NOT_CONVERGED if finite else NOT_FINITE)
+            report[c, BOUND] = bound + largest(partial, 3) if finite else np.nan
+            met = CONVERGED if size <= goal else NOT_CONVERGED
+            report[c, STATUS] = met if finite else NOT_FINITE
         if not meet(barrier, strips):
             return
 
@@ -348,7 +377,7 @@ def _judge_rows(
     edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: Any, buffer: Any,
     partial: Any,
 ) -> None:  # fmt: skip
-    judge(edges, leak, forward, backward, shift, b, x, r, buffer, partial, 0, 1)
+    judge(edges, leak, forward, backward, shift, b, x, r, 1.0, buffer, partial, 0, 1)
 
 
 def judge_image(
@@ -363,7 +392,7 @@ def judge_image(
     """Write r = b - A x of one image; returns |r|^2 and the error bound. All float64."""
     partial = new_partial(x.shape[0])
     _judge_rows(edges, leak, *tables, b, x, r, np.empty((2, width)), partial)
-    return float(partial[:, 1].sum()), float(partial[:, 3].max())
+    return float(partial[:, 4].sum()), float(partial[:, 3].max())
 
 
 class Plan(NamedTuple):
