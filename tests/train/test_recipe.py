@@ -16,7 +16,13 @@ from flowcut.train.recipe_file import dump_recipe, read_recipe
 
 OTHER = Recipe(
     dataset=DataRecipe(
-        kind="texture_mosaic", size=(32, 48), num_classes=3, reveal=0.001, lengths=(4, 2, 3), split_seed=7
+        kind="texture_mosaic",
+        size=(32, 48),
+        num_classes=3,
+        reveal=0.001,
+        lengths=(4, 2, 3),
+        noise=0.3,
+        split_seed=7,
     ),
     network=NetworkRecipe(width=5, kernel_size=5, head="none", solver="cholesky", rtol=1e-6),
     loss=LossRecipe(kind="dice"),
@@ -89,6 +95,7 @@ def test_an_unreadable_file_is_refused(tmp_path, content):
         (lambda: DataRecipe(val_share=1.0), "dataset.val_share"),
         (lambda: DataRecipe(val_share=0.5, test_share=0.5), "dataset.test_share"),
         (lambda: DataRecipe(lengths=(1, 0, 1)), "dataset.lengths"),
+        (lambda: DataRecipe(noise=-0.1), "dataset.noise"),
         (lambda: NetworkRecipe(width=0), "network.width"),
         (lambda: NetworkRecipe(kernel_size=2), "network.kernel_size"),
         (lambda: NetworkRecipe(rtol=2.0), "network.rtol"),

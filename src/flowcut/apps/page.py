@@ -82,10 +82,11 @@ def _curve(networks: Mapping[str, Mapping[str, Any]]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _footer(numbers: Mapping[str, Any]) -> str:
+def _footer(numbers: Mapping[str, Any], noise: float) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in sorted(numbers["versions"].items()))
     return html.escape(
-        f"Textures: photographs that come with scikit-image. Device: {numbers['device']},"
+        f"Textures: photographs that come with scikit-image, of values in [0, 1], with noise of standard"
+        f" deviation {noise:g}. Device: {numbers['device']},"
         f" {numbers['threads']} threads. Versions: {versions}."
     )
 
@@ -119,5 +120,5 @@ def demo_page(result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]
         pictures=_picture_rows(pictures),
         curve=_curve(networks),
         code=html.escape(_CODE.format(checkpoint=networks["soft_cut"]["checkpoint"])),
-        footer=_footer(networks["soft_cut"]),
+        footer=_footer(networks["soft_cut"], result["noise"]),
     )

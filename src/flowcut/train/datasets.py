@@ -129,6 +129,7 @@ def _mosaics(recipe: DataRecipe) -> Splits:
         "size": recipe.size,
         "seed": recipe.split_seed,
         "num_classes": recipe.num_classes,
+        "noise": recipe.noise,
     }
     return Splits(
         _Kept(TextureMosaic(train, split="train", reveal=recipe.reveal, **common)),

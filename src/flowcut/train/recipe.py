@@ -56,6 +56,8 @@ class DataRecipe:
         Shares kept back where no folders are given, in (0, 1).
     lengths : tuple of int
         Numbers of training, validation and test mosaics of a ``texture_mosaic``.
+    noise : float
+        Standard deviation of the noise of a ``texture_mosaic``, pictures being in [0, 1]; >= 0.
     split_seed : int
         Seed of the random split, of the generated mosaics and of the revealed pixels.
     """
@@ -74,6 +76,7 @@ class DataRecipe:
     val_share: float = 0.15
     test_share: float = 0.15
     lengths: tuple[int, int, int] = (64, 16, 32)
+    noise: float = 0.1
     split_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ class DataRecipe:
                 "dataset.test_share: expected less than 1 together with dataset.val_share, got"
                 f" {self.val_share} + {self.test_share}"
             )
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"dataset.noise: expected a finite number >= 0, got {self.noise}")
         if min(self.lengths) < 1:
             raise ValueError(f"dataset.lengths: expected three integers >= 1, got {list(self.lengths)}")
 

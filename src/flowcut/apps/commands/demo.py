@@ -12,7 +12,7 @@ __all__ = ["COMMAND"]
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, default="demo", help="folder for index.html and demo.json")
     parser.add_argument(
-        "--epochs", type=int, default=12, help="passes over the training mosaics, for both networks"
+        "--epochs", type=int, default=60, help="passes over the training mosaics, for both networks"
     )
     parser.add_argument("--pictures", type=int, default=96, help="training mosaics")
     parser.add_argument("--size", type=int, default=64, help="height and width of a mosaic in pixels")

@@ -24,6 +24,7 @@ from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, enc
 __all__ = ["demo_recipe", "run"]
 
 _VALIDATION, _TEST, _SHOWN = 24, 48, 6
+_NOISE = 0.2
 
 
 def demo_recipe(options: Namespace) -> Recipe:
@@ -44,10 +45,13 @@ def demo_recipe(options: Namespace) -> Recipe:
             kind="texture_mosaic",
             size=(options.size, options.size),
             lengths=(options.pictures, _VALIDATION, _TEST),
+            # Strong enough that a few pixels do not tell the textures apart.
+            noise=_NOISE,
             split_seed=options.seed,
         ),
         network=NetworkRecipe(width=16, head="soft_cut"),
-        optimizer=OptimizerRecipe(lr=3e-3),
+        # At 1e-2 the layers that give the edges die (all ReLUs off) and the edges become constant.
+        optimizer=OptimizerRecipe(lr=4e-3),
         training=TrainingRecipe(epochs=options.epochs, batch_size=8, seed=options.seed, device="cpu"),
     )
 
@@ -106,6 +110,7 @@ def run(options: Namespace) -> dict[str, Any]:
         "epochs": options.epochs,
         "size": [options.size, options.size],
         "seed": options.seed,
+        "noise": _NOISE,
         "true_figures": _true_figures(fits["base"].splits.test),
         "networks": {
             name: made.metrics | {"checkpoint": str(made.run.weights), "history": made.history}
