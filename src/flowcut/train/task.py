@@ -96,6 +96,6 @@ class SegmentationTask(L.LightningModule):
         # Raised before the epoch's checkpoint is written, so that the checkpoints on disk stay good.
         if not bool(torch.isfinite(loss)):
             raise TrainingDivergedError(
-                f"{where} of epoch {self.current_epoch + 1} is {float(loss):g}: training stopped, the"
+                f"{where} of epoch {self.current_epoch + 1} is {loss.item():g}: training stopped, the"
                 " checkpoints of earlier epochs are kept; a smaller optimizer.lr may help"
             )
