@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the claims one after another; a claim that fails does not stop the others."""
+    """Run the claims one after another, saving each as soon as it is done."""
     chosen = parse(arguments)
     # Libraries read these when they are loaded, so nothing numerical is imported above.
     if chosen.threads:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.claims import all_claims
     from benchmarks.families import FAMILIES
     from benchmarks.harness import Effort
-    from benchmarks.machine import stamp
+    from benchmarks.machine import OthersWatch, stamp
     from benchmarks.options import Options
     from benchmarks.results_io import RESULTS, load, save
     from benchmarks.table import render
@@ -60,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effort = Effort(tuple(chosen.repeats), chosen.seconds, chosen.patience, chosen.deadline)
     options = Options(chosen.size, families, tuple(chosen.peers), effort)
     for name in chosen.names or claims:
-        start = time.perf_counter()
+        start, others = time.perf_counter(), OthersWatch()
         origin = {"claim": name, "title": claims[name].TITLE, **stamp()}
         result = {**origin, **claims[name].run(options)}
         result["took_seconds"] = time.perf_counter() - start
+        result["others_share_of_processor"] = others.share()
         save(result, chosen.output or RESULTS)
         print(render(claims[name], load(name, chosen.output or RESULTS)), flush=True)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import all_claims
+from benchmarks.machine import was_busy
 from benchmarks.results_io import RESULTS, load
 
 
@@ -25,9 +26,11 @@ def origin(result: dict[str, Any]) -> str:
     text = (
         f"{result['date'][:10]}, {machine['processor']}, {machine['usable_cores']} cores, "
         f"{machine['torch_threads']} threads, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"Python {machine['python']}; {versions}. "
-        f"Load before the run: {machine['load_at_start']}."
+        f"Python {machine['python']}; {versions}."
     )
+    share = result.get("others_share_of_processor")
+    if was_busy(share):
+        text += f"\n\n**Other programs took {share:.0%} of the processor: do not quote these times.**"
     if result.get("missing_peers"):
         text += "\n\nNot installed: " + ", ".join(result["missing_peers"]) + "."
     return text

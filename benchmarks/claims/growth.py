@@ -15,6 +15,8 @@ from benchmarks.options import Options
 from benchmarks.problem import Outcome
 from flowcut.cut.soft_cut import soft_cut
 from flowcut.linear.cg import CG
+from flowcut.linear.operator import GridOperator
+from flowcut.linear.solve import solve
 
 TITLE = "Growth from 128² to 4096² and 32³ to 160³: exponent at most 1.1, at most 12 arrays of memory"
 SIDES = {2: (128, 256, 512, 1024, 2048, 4096), 3: (32, 48, 64, 96, 128, 160)}
@@ -38,6 +40,13 @@ def fixed_steps(
     return value.detach(), s.grad, w.grad
 
 
+def steps_taken(shape: tuple[int, ...]) -> int:
+    """Iterations of the forward solve, as the solver counts them."""
+    scores, edges, _ = make_inputs(shape)
+    solver = CG(rtol=UNREACHABLE, max_steps=STEPS)
+    return int(solve(GridOperator(edges), scores, solver, on_failure="ignore").stats.steps)
+
+
 def run(options: Options) -> dict[str, Any]:
     """Two and three axes; time in this process, memory in a fresh one for every size."""
     result: dict[str, Any] = {"steps": STEPS, "axes": []}
@@ -51,7 +60,7 @@ def run(options: Options) -> dict[str, Any]:
         take_turns(contenders, options.effort)
         memory = [probe(shape, STEPS) for shape in shapes]
         rows = [
-            {"shape": list(shape), "seconds": summary(c.seconds), "memory": m}
+            {"shape": list(shape), "seconds": summary(c.seconds), "steps": steps_taken(shape), "memory": m}
             for shape, c, m in zip(shapes, contenders, memory, strict=True)
         ]
         result["axes"].append({"ndim": ndim, "rows": rows, **_judge(rows)})
