@@ -33,8 +33,9 @@ def edges_from_axes(arrays: Sequence[Tensor]) -> Tensor:
     [[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]]
     """
     ndim = len(arrays)
+    got = ", ".join(str(tuple(a.shape)) for a in arrays) or "none"
     if ndim == 0 or any(a.ndim < ndim for a in arrays):
-        raise ValueError(f"arrays: expected one array with {ndim} or more axes per axis")
+        raise ValueError(f"arrays: expected one array per axis, each with all axes, got shapes {got}")
     full = []
     for axis, array in enumerate(arrays):
         # Pads come last axis first, two numbers each: one more entry at the end of this axis.
@@ -42,26 +43,37 @@ def edges_from_axes(arrays: Sequence[Tensor]) -> Tensor:
         full.append(torch.nn.functional.pad(array, pad))
     shapes = {tuple(f.shape) for f in full}
     if len(shapes) != 1:
-        got = ", ".join(str(tuple(a.shape)) for a in arrays)
         raise ValueError(f"arrays: expected the m-th shorter by one along axis m, got shapes {got}")
     return torch.stack(full, dim=-ndim - 1)
 
 
-def axes_from_edges(edges: Tensor) -> list[Tensor]:
+def axes_from_edges(edges: Tensor, ndim: int | None = None) -> list[Tensor]:
     """The cropped arrays of an axis neighborhood: the inverse of :func:`edges_from_axes`.
 
     Parameters
     ----------
     edges
         (..., d, n_1, ..., n_d).
+    ndim
+        d. Default: inferred from the shape, where only one d fits.
+
+    Raises
+    ------
+    ValueError
+        The shape is not that of an axis neighborhood, or fits several d.
 
     Examples
     --------
     >>> [a.shape for a in axes_from_edges(torch.ones(2, 4, 5))]
     [torch.Size([3, 5]), torch.Size([4, 4])]
     """
-    for ndim in range(1, edges.ndim):
-        if edges.shape[-ndim - 1] == ndim:
-            parts = edges.unbind(-ndim - 1)
-            return [part.narrow(m - ndim, 0, part.shape[m - ndim] - 1) for m, part in enumerate(parts)]
-    raise ValueError(f"edges: expected shape (..., d, n_1, ..., n_d), got {tuple(edges.shape)}")
+    shape = tuple(edges.shape)
+    fits = [d for d in range(1, edges.ndim) if shape[-d - 1] == d and ndim in (None, d)]
+    if not fits:
+        wanted = "d" if ndim is None else str(ndim)
+        raise ValueError(f"edges: expected shape (..., {wanted}, n_1, ..., n_{wanted}), got {shape}")
+    if len(fits) > 1:
+        raise ValueError(f"edges: shape {shape} fits {' and '.join(map(str, fits))} axes; pass ndim=")
+    d = fits[0]
+    parts = edges.unbind(-d - 1)
+    return [part.narrow(m - d, 0, max(0, part.shape[m - d] - 1)) for m, part in enumerate(parts)]

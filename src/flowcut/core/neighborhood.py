@@ -157,6 +157,9 @@ class Neighborhood:
         return mask
 
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Undirected ties between ``num_nodes`` nodes, in PyTorch Geometric's convention.
@@ -184,7 +187,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         index = self.edge_index
-        if index.ndim != 2 or index.shape[0] != 2 or index.dtype.is_floating_point:
+        if index.ndim != 2 or index.shape[0] != 2 or index.dtype not in _INTEGERS:
             raise ValueError(
                 f"edge_index: expected an integer tensor of shape (2, E), "
                 f"got {index.dtype} {tuple(index.shape)}"
