@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,45 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+class _Share:
+    """Items handed out one by one, and how many are still being worked on."""
+
+    def __init__(self, function: Callable[[int], object], count: int) -> None:
+        self.function = function
+        self.items = iter(range(count))
+        self.idle = threading.Condition()
+        self.busy = 0
+        self.error: BaseException | None = None
+
+    def take(self) -> int | None:
+        """The next item, None when all are handed out."""
+        with self.idle:
+            item = next(self.items, None)
+            self.busy += item is not None
+            return item
+
+    def work(self) -> None:
+        """Work until nothing is left; after a failure nobody takes another item."""
+        while (item := self.take()) is not None:
+            error = None
+            try:
+                self.function(item)
+            except BaseException as problem:
+                error = problem
+            with self.idle:
+                if error is not None:
+                    self.error, self.items = self.error or error, iter(())
+                self.busy -= 1
+                self.idle.notify_all()
+
+    def finish(self) -> None:
+        """Wait for those who still work; raise the first exception."""
+        with self.idle:
+            self.idle.wait_for(lambda: self.busy == 0)
+        if self.error is not None:
+            raise self.error
+
+
 def run_items(function: Callable[[int], object], count: int) -> None:
     """Call ``function(0) ... function(count - 1)``, spread over the pool.
 
@@ -76,29 +115,15 @@ def run_items(function: Callable[[int], object], count: int) -> None:
         for item in range(count):
             function(item)
         return
-    items = iter(range(count))
-    lock = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with lock:
-                item = next(items, None)
-            if item is None:
-                return
-            function(item)
-
-    helpers: list[Future[None]] = []
+    share = _Share(function, count)
     pool = _pool.get(threads - 1)
-    # A pool that cannot start a thread (interpreter shutting down, no resources) is no help.
+    # A pool that cannot start a thread (interpreter shutting down, no resources) is no help. What it has
+    # queued all the same counts as busy only if it still finds an item.
     with contextlib.suppress(RuntimeError):
-        helpers = [pool.submit(work) for _ in range(threads - 1)]
-    try:
-        work()
-    finally:
-        # A helper that never started has nothing to do: the caller has emptied the list.
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        for _ in range(threads - 1):
+            pool.submit(share.work)
+    share.work()
+    share.finish()
 
 
 def strip_count(pixels: int) -> int:
@@ -115,25 +140,30 @@ def run_strips(kernel: Callable[..., Any], args: tuple[Any, ...], strips: int) -
     if strips == 1:
         return kernel(*args, 0, 1, new_barrier())
     barrier = new_barrier()
-    threads = [
-        threading.Thread(target=kernel, args=(*args, strip, strips, barrier), daemon=True)
-        for strip in range(1, strips)
-    ]
-    started = []
+
+    def run(strip: int) -> Any:
+        try:
+            return kernel(*args, strip, strips, barrier)
+        except BaseException:
+            barrier[2] = 1
+            raise
+
+    threads = [threading.Thread(target=run, args=(strip,), daemon=True) for strip in range(1, strips)]
+    result = None
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
-        return kernel(*args, 0, strips, barrier)
-    except RuntimeError:
+        result = run(0)
+    except RuntimeError:  # a thread could not be started
         barrier[2] = 1
-        for thread in started:
-            thread.join()
-        started = []
-        return kernel(*args, 0, 1, new_barrier())
+    except BaseException:  # interrupted: nobody may wait for strips that never come
+        barrier[2] = 1
+        raise
     finally:
-        for thread in started:
-            thread.join()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+    return kernel(*args, 0, 1, new_barrier()) if barrier[2] else result
 
 
 def new_barrier() -> NDArray[np.int64]:
