@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowcut.kernels.grid_cpu import common_type
 from flowcut.kernels.jit import jit
+from flowcut.kernels.layout import common_type
 from flowcut.kernels.threads import run_items
 
 
@@ -58,7 +58,7 @@ def flat_view(value: Tensor) -> NDArray[Any]:
 def product_cpu(edge_index: Tensor, edges: Tensor, leak: Tensor, x: Tensor) -> Tensor:
     """``graph_product`` by Numba."""
     dtype = common_type(edges, leak, x)
-    out = leak.to(dtype) * x.to(dtype)
+    out = (leak.to(dtype) * x.to(dtype)).contiguous()
     index, w, v, y = (flat_view(t) for t in (edge_index, edges.to(dtype), x.to(dtype), out))
     channels = x.shape[1]
 

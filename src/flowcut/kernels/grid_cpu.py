@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowcut.kernels.cg_cpu import apply_row
 from flowcut.kernels.jit import jit
-from flowcut.kernels.layout import offsets_from_flat, row_tables, rows_and_columns
+from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables, rows_and_columns
 from flowcut.kernels.threads import run_items
 
 # Pixels of one piece of work: large enough to outweigh its hand-over to a thread.
@@ -66,11 +66,6 @@ def run_pieces(images: int, rows: int, width: int, run: Callable[[int, int, int]
 
     if rows * width:
         run_items(piece, images * pieces)
-
-
-def common_type(*values: Tensor) -> torch.dtype:
-    """The type kernels compute in: float64 if any argument has it, float32 otherwise."""
-    return torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
 
 
 def product_cpu(edges: Tensor, leak: Tensor, x: Tensor, offsets: list[int]) -> Tensor:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from flowcut.kernels.grid_reference import edge_gradient_reference, product_reference
+from flowcut.kernels.layout import common_type
 from flowcut.kernels.triton_grid import (
     AVAILABLE,
     BLOCK,
-    blocks,
     offset_tensor,
+    programs,
     supported,
     three_axes,
 )
@@ -19,18 +20,15 @@ if AVAILABLE:
     import triton
     import triton.language as tl
 
-    from flowcut.kernels.triton_grid import neighbour
+    from flowcut.kernels.triton_grid import neighbour, place
 
     @triton.jit
     def _product_kernel(  # type: ignore[no-untyped-def]
         edges, leak, x, out, offsets, num_offsets, channels, groups, leak_items, leak_channels,
         depth, height, width, BLOCK: tl.constexpr,
     ):  # fmt: skip
-        # 64-bit from here on: a batch can hold more than 2**31 numbers.
-        pixels = tl.full((), 1, tl.int64) * depth * height * width
-        image = tl.program_id(1)
+        image, pixel, pixels = place(depth, height, width, BLOCK)
         n, c = image // channels, image % channels
-        pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         valid = pixel < pixels
         x += image * pixels
         edges += (n * groups + c % groups) * num_offsets * pixels
@@ -54,11 +52,9 @@ if AVAILABLE:
         u, v, out, offsets, num_offsets, channels, groups,
         depth, height, width, BLOCK: tl.constexpr,
     ):  # fmt: skip
-        pixels = tl.full((), 1, tl.int64) * depth * height * width
-        image = tl.program_id(1)
+        image, pixel, pixels = place(depth, height, width, BLOCK)
         n, g = image // groups, image % groups
         per_group = channels // groups
-        pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         valid = pixel < pixels
         start = (n * channels + g * per_group) * pixels
         for k in range(num_offsets):
@@ -79,12 +75,12 @@ def product_cuda(edges: Tensor, leak: Tensor, x: Tensor, offsets: list[int]) -> 
     if not supported(spatial):
         return product_reference(edges, leak, x, offsets)
     size, table = three_axes(spatial, offsets)
-    dtype = torch.promote_types(torch.promote_types(edges.dtype, leak.dtype), x.dtype)
+    dtype = common_type(edges, leak, x)
     edges, leak, x_in = (t.to(dtype).contiguous() for t in (edges, leak, x))
     out = torch.empty_like(x_in)
     images = x.shape[0] * x.shape[1]
     if images:
-        _product_kernel[(blocks(x[0, 0].numel()), images)](
+        _product_kernel[programs(images, spatial)](
             edges, leak, x_in, out, offset_tensor(table, x.device), len(table), x.shape[1],
             edges.shape[1], leak.shape[0], leak.shape[1], *size, BLOCK=BLOCK,
         )  # fmt: skip
@@ -97,11 +93,12 @@ def edge_gradient_cuda(u: Tensor, v: Tensor, offsets: list[int], groups: int) ->
     if not supported(spatial):
         return edge_gradient_reference(u, v, offsets, groups)
     size, table = three_axes(spatial, offsets)
-    u, v = u.contiguous(), v.to(u.dtype).contiguous()
-    out = u.new_empty((u.shape[0], groups, len(table), *spatial))
+    dtype = common_type(u, v)
+    a, b = u.to(dtype).contiguous(), v.to(dtype).contiguous()
+    out = a.new_empty((u.shape[0], groups, len(table), *spatial))
     images = u.shape[0] * groups
     if images:
-        _edge_gradient_kernel[(blocks(u[0, 0].numel()), images)](
-            u, v, out, offset_tensor(table, u.device), len(table), u.shape[1], groups, *size, BLOCK=BLOCK
+        _edge_gradient_kernel[programs(images, spatial)](
+            a, b, out, offset_tensor(table, u.device), len(table), u.shape[1], groups, *size, BLOCK=BLOCK
         )
-    return out
+    return out.to(u.dtype)

@@ -11,7 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowcut.core.neighborhood import Neighborhood, Offset
 
@@ -40,6 +42,11 @@ def rows_and_columns(spatial: Spatial) -> tuple[int, int]:
 def offsets_from_flat(flat: list[int], ndim: int) -> tuple[Offset, ...]:
     """The K offsets that an operation receives as one list of K * ndim integers."""
     return tuple(tuple(flat[i : i + ndim]) for i in range(0, len(flat), ndim))
+
+
+def common_type(*values: Tensor) -> torch.dtype:
+    """The type operations compute in: float64 if any argument has it, float32 otherwise."""
+    return torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
 
 
 @lru_cache(maxsize=64)

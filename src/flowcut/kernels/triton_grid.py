@@ -17,11 +17,13 @@ except ImportError:  # no Triton on this platform: CUDA runs the plain-PyTorch r
 
 BLOCK = 256
 MAX_AXES = 3
+# Places within one image are 32-bit numbers.
+_MAX_PIXELS = (1 << 31) - BLOCK
 
 
 def supported(spatial: tuple[int, ...]) -> bool:
     """Whether the kernels can take this grid; otherwise the reference does the work."""
-    return AVAILABLE and len(spatial) <= MAX_AXES and math.prod(spatial) > 0
+    return AVAILABLE and len(spatial) <= MAX_AXES and 0 < math.prod(spatial) < _MAX_PIXELS
 
 
 def three_axes(spatial: tuple[int, ...], offsets: list[int]) -> tuple[tuple[int, int, int], list[list[int]]]:
@@ -38,12 +40,22 @@ def offset_tensor(table: list[list[int]], device: torch.device) -> Tensor:
     return torch.tensor(table, dtype=torch.int32, device=device)
 
 
-def blocks(count: int) -> int:
-    """Programs along the pixel axis."""
-    return -(-count // BLOCK)
+def programs(images: int, spatial: tuple[int, ...]) -> tuple[int]:
+    """Launch grid: the blocks of all images in one row, the only axis without a low limit."""
+    return (images * -(-math.prod(spatial) // BLOCK),)
 
 
 if AVAILABLE:
+
+    @triton.jit
+    def place(depth, height, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+        """Image and pixels of this program, and how many pixels an image has."""
+        # 64-bit from here on: a batch can hold more than 2**31 numbers.
+        pixels = tl.full((), 1, tl.int64) * depth * height * width
+        count = tl.cdiv(depth * height * width, BLOCK)
+        image = tl.program_id(0) // count
+        pixel = (tl.program_id(0) % count) * BLOCK + tl.arange(0, BLOCK)
+        return image, pixel, pixels
 
     @triton.jit
     def neighbour(pixel, offsets, k, sign, depth, height, width):  # type: ignore[no-untyped-def]

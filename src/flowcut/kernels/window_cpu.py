@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowcut.kernels.grid_cpu import common_type, rows_view, run_pieces
+from flowcut.kernels.grid_cpu import rows_view, run_pieces
 from flowcut.kernels.jit import inner, jit
-from flowcut.kernels.layout import offsets_from_flat, row_tables, rows_and_columns
+from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables, rows_and_columns
 
 
 @inner

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowcut.kernels.layout import common_type
 from flowcut.kernels.triton_grid import (
     AVAILABLE,
     BLOCK,
-    blocks,
     offset_tensor,
+    programs,
     supported,
     three_axes,
 )
@@ -19,16 +20,14 @@ if AVAILABLE:
     import triton
     import triton.language as tl
 
-    from flowcut.kernels.triton_grid import neighbour
+    from flowcut.kernels.triton_grid import neighbour, place
 
     @triton.jit
     def _product_kernel(  # type: ignore[no-untyped-def]
         weights, x, out, offsets, num_offsets, channels, depth, height, width,
         TRANSPOSE: tl.constexpr, BLOCK: tl.constexpr,
     ):  # fmt: skip
-        pixels = tl.full((), 1, tl.int64) * depth * height * width
-        image = tl.program_id(1)
-        pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        image, pixel, pixels = place(depth, height, width, BLOCK)
         valid = pixel < pixels
         weights += (image // channels) * num_offsets * pixels
         x += image * pixels
@@ -47,9 +46,7 @@ if AVAILABLE:
     def _gradient_kernel(  # type: ignore[no-untyped-def]
         u, v, out, offsets, num_offsets, channels, depth, height, width, BLOCK: tl.constexpr
     ):
-        pixels = tl.full((), 1, tl.int64) * depth * height * width
-        n = tl.program_id(1)
-        pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        n, pixel, pixels = place(depth, height, width, BLOCK)
         valid = pixel < pixels
         start = n * channels * pixels
         for k in range(num_offsets):
@@ -64,12 +61,12 @@ if AVAILABLE:
 
 def _image_product(weights: Tensor, x: Tensor, offsets: list[int], transpose: bool) -> Tensor:
     size, table = three_axes(tuple(x.shape[2:]), offsets)
-    dtype = torch.promote_types(weights.dtype, x.dtype)
+    dtype = common_type(weights, x)
     weights, x_in = weights.to(dtype).contiguous(), x.to(dtype).contiguous()
     out = torch.empty_like(x_in)
     images = x.shape[0] * x.shape[1]
     if images:
-        _product_kernel[(blocks(x[0, 0].numel()), images)](
+        _product_kernel[programs(images, tuple(x.shape[2:]))](
             weights, x_in, out, offset_tensor(table, x.device), len(table), x.shape[1], *size,
             TRANSPOSE=transpose, BLOCK=BLOCK,
         )  # fmt: skip
@@ -96,12 +93,13 @@ def gradient_cuda(u: Tensor, v: Tensor, offsets: list[int]) -> Tensor:
     if not supported(spatial):
         return gradient_reference(u, v, offsets)
     size, table = three_axes(spatial, offsets)
-    u, v = u.contiguous(), v.to(u.dtype).contiguous()
-    out = u.new_empty((u.shape[0], len(table), *spatial))
+    dtype = common_type(u, v)
+    a, b = u.to(dtype).contiguous(), v.to(dtype).contiguous()
+    out = a.new_empty((u.shape[0], len(table), *spatial))
     if u.shape[0] and u.shape[1]:
-        _gradient_kernel[(blocks(u[0, 0].numel()), u.shape[0])](
-            u, v, out, offset_tensor(table, u.device), len(table), u.shape[1], *size, BLOCK=BLOCK
+        _gradient_kernel[programs(u.shape[0], spatial)](
+            a, b, out, offset_tensor(table, u.device), len(table), u.shape[1], *size, BLOCK=BLOCK
         )
     else:
         out.zero_()
-    return out
+    return out.to(u.dtype)
