@@ -21,14 +21,14 @@ from torch import Tensor
 
 from flowcut.core.checks import check_edge_values, check_finite, check_leak_values
 from flowcut.core.neighborhood import Neighborhood
-from flowcut.core.results import report_failure
+from flowcut.core.results import Result, report_failure
 from flowcut.kernels.cg_reference import jacobi_cg
 from flowcut.kernels.graph import graph_product
 from flowcut.kernels.graph_cg_cpu import solve_graph
 from flowcut.kernels.grid import grid_product
-from flowcut.kernels.grid_cpu import common_type, rows_view
+from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.grounded import check_grounded, grid_ties
-from flowcut.kernels.layout import offsets_from_flat, rows_and_columns
+from flowcut.kernels.layout import common_type, offsets_from_flat, rows_and_columns
 from flowcut.kernels.operation import fold_batches, operation
 from flowcut.kernels.solve_cpu import BOUND, RESIDUAL, STATUS, STEPS, Plan, solve_image
 from flowcut.kernels.threads import run_items, strip_count
@@ -86,6 +86,7 @@ def _grid_cg_reference(
     table = offsets_from_flat(offsets, rhs.ndim - 2)
     diagonal = d + incident(w, table)
     x, *report = jacobi_cg(lambda p: grid_product(w, d, p, offsets), diagonal, d, rhs, rtol, max_steps)
+    report[3] = _verdict(report[3], check)
     report_failure(report[3], report[1], on_failure)
     return (x, *report)  # type: ignore[return-value]
 
@@ -140,6 +141,7 @@ def _grid_cg_cpu(
     bound, residual, steps, result = _read_report(report)
     if check and bool((result > 1).any()):
         check_grid(edges, leak, rhs, offsets, check)
+    result = _verdict(result, check)
     report_failure(result, residual, on_failure)
     return x.to(rhs.dtype), bound, residual, steps, result
 
@@ -148,6 +150,11 @@ def _read_report(report: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     table = torch.from_numpy(report)
     bound, residual = table[..., BOUND].clone(), table[..., RESIDUAL].clone()
     return bound, residual, table[..., STEPS].long(), table[..., STATUS].long()
+
+
+def _verdict(result: Tensor, check: str) -> Tensor:
+    """Checked values are finite: a solve of them that is not has overflowed, and says so."""
+    return result.clamp(max=int(Result.NOT_CONVERGED)) if check else result
 
 
 def _graph_cg_fake(
@@ -179,6 +186,7 @@ def _graph_cg_reference(
     ends = w.new_zeros((*w.shape[:2], leak.shape[-1]))
     diagonal = d + ends.index_add(-1, edge_index[0], w).index_add(-1, edge_index[1], w)
     x, *report = jacobi_cg(lambda p: graph_product(edge_index, w, d, p), diagonal, d, rhs, rtol, max_steps)
+    report[3] = _verdict(report[3], check)
     report_failure(report[3], report[1], on_failure)
     return (x, *report)  # type: ignore[return-value]
 
@@ -204,6 +212,7 @@ def _graph_cg_cpu(
     if rhs.numel():
         run_items(solve, rhs.shape[0] * channels)
     bound, residual, steps, result = _read_report(report)
+    result = _verdict(result, check)
     report_failure(result, residual, on_failure)
     value = x.to(rhs.dtype)
     return value, bound + cast_change(x, value), residual, steps, result

@@ -11,6 +11,7 @@ from flowcut.core.results import Result
 
 # Recursion and truth drift apart by rounding: look at the truth again, this often at most.
 _RESTARTS = 20
+_ROUNDING = 2e-15
 
 
 def jacobi_cg(
@@ -39,7 +40,7 @@ def jacobi_cg(
     tuple
         x of the type of ``rhs``; error bound, residual, steps and result (N, C).
     """
-    b = rhs.double()
+    b = rhs.double().contiguous()
     norm = _norm(b)
     finite = torch.isfinite(norm)
     x = torch.zeros_like(b)
@@ -52,7 +53,9 @@ def jacobi_cg(
         correction, taken = _cycle(product, diagonal, r, open_, rtol * norm, max_steps - steps)
         x, steps = x + correction, steps + taken
         r = torch.where(_spread(finite, b), b - product(x), 0)
-    bound = torch.where(r == 0, 0, r.abs() / leak).flatten(2)
+    # Each entry of r is a sum of terms of this size, each rounded a few times.
+    error = r.abs() + _ROUNDING * (b.abs() + 2 * diagonal * x.abs())
+    bound = torch.where(error == 0, 0, error / leak).flatten(2)
     bound = bound.amax(dim=2) if bound.shape[2] else torch.zeros_like(norm)
     x = torch.where(_spread(finite, x), x, torch.nan)
     value = x.to(rhs.dtype)

@@ -79,7 +79,9 @@ def solve_graph(
             r[i] = b[i] - q[i]
             # Rounding of the product itself: a few units in the last place of its largest term.
             slack = 1e-15 * (abs(b[i]) + abs(x[i]) / inverse[i])
-            bound = max(bound, (abs(r[i]) + slack) / leak[i])
+            error = abs(r[i]) + slack
+            if error > 0.0:
+                bound = max(bound, error / leak[i])
         size = _dot(r, r)
         stalled = stalled + 1 if not size < 0.8 * before else 0
     finite = np.isfinite(size)
@@ -87,5 +89,5 @@ def solve_graph(
         x[:] = np.nan
     report[STEPS] = steps
     report[RESIDUAL] = np.sqrt(size / norm) if norm > 0 else 0.0
-    report[BOUND] = bound
+    report[BOUND] = bound if finite else np.nan
     report[STATUS] = CONVERGED if size <= goal else (NOT_CONVERGED if finite else NOT_FINITE)

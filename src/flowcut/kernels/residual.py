@@ -23,7 +23,7 @@ from flowcut.kernels.graph import graph_product
 from flowcut.kernels.grid import grid_product
 from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.layout import offsets_from_flat, row_tables, rows_and_columns
-from flowcut.kernels.operation import operation
+from flowcut.kernels.operation import fold_batches, operation
 from flowcut.kernels.solve_cpu import judge_image
 from flowcut.kernels.threads import run_items
 
@@ -93,4 +93,7 @@ def _graph_fake(edge_index: Tensor, edges: Tensor, leak: Tensor, rhs: Tensor, x:
 
 grid_residual = operation("grid_residual", _grid_reference, _grid_fake)
 grid_residual.register_kernel("cpu", _grid_cpu)
+fold_batches(grid_residual, tensors=4)
+
 graph_residual = operation("graph_residual", _graph_reference, _graph_fake)
+fold_batches(graph_residual, tensors=5, batched=(1, 2, 3, 4))

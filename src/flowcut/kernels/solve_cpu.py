@@ -437,7 +437,8 @@ def solve_image(
     tables = row_tables(plan.spatial, plan.offsets)
     inverse = room((rows, width), dtype)
     # Red rows read neighbours times a scale; a row of ones, seen R times, is no scale.
-    ones = np.broadcast_to(np.ones(width, dtype), (rows, width))
+    # (One more: a single row would be contiguous, another type, and compiled anew.)
+    ones = np.broadcast_to(np.ones(width, dtype), (rows + 1, width))
     buffer = room((strips, width), dtype)
     full = (*tables, ones, row_parity(plan.spatial), inverse, buffer)
     keep = room((rows, width), dtype)

@@ -10,6 +10,8 @@ small is stopped after a step or two.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,11 +28,11 @@ def _body(
 ) -> Solved:  # fmt: skip
     offsets = list(offsets)
     check_grid(edges, leak, rhs, offsets, check)
-    x, b = rhs.clone(), rhs
+    x, b = rhs.clone(memory_format=torch.contiguous_format), rhs
     r = b - grid_product(edges, leak, x, offsets)
     p, square = r, (r * r).sum(dim=tuple(range(2, r.ndim)), keepdim=True)
-    goal, steps = atol * b.shape[0] * b[0, 0].numel(), 0
-    while float(r.abs().sum()) >= goal and steps < max_steps:
+    goal, steps = atol * b.shape[0] * math.prod(b.shape[2:]), 0
+    while b.numel() and float(r.abs().sum()) >= goal and steps < max_steps:
         q = grid_product(edges, leak, p, offsets)
         # An item that is solved exactly has no direction left: 0/0 stands for no step.
         alpha = torch.nan_to_num(square / (p * q).sum(dim=tuple(range(2, r.ndim)), keepdim=True))
