@@ -150,7 +150,9 @@ def _contrast_edges(
     image: NDArray[np.float64], spacing: tuple[float, ...], beta: float, multichannel: bool
 ) -> Tensor:
     """(1, ndim, *spatial) edges from contrast, as scikit-image makes them."""
-    scale = beta / (10 * max(float(image.std()), np.finfo(np.float64).tiny))
+    deviation = float(image.std())
+    # A constant picture has no contrast to scale.
+    scale = beta / (10 * deviation) if deviation > 0 else 0.0
     if multichannel:
         scale /= float(np.sqrt(image.shape[-1]))
     arrays = []

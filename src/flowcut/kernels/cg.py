@@ -48,11 +48,12 @@ def check_grid(edges: Tensor, leak: Tensor, rhs: Tensor | None, offsets: list[in
     """
     if not check:
         return
-    if rhs is not None:
-        check_finite(check, rhs)
     spatial = tuple(leak.shape[2:])
     table = offsets_from_flat(offsets, len(spatial))
+    # First: a bad confidence makes the right-hand side bad as well.
     bare = check_leak_values("confidence", leak)
+    if rhs is not None:
+        check_finite(check, rhs)
     check_edge_values(edges, Neighborhood(table).inside(spatial, edges.device))
     if bare and edges.numel():
         i, j, place = grid_ties(spatial, table)
@@ -143,7 +144,10 @@ def _grid_cg_cpu(
         check_grid(edges, leak, rhs, offsets, check)
     result = _verdict(result, check)
     report_failure(result, residual, on_failure)
-    return x.to(rhs.dtype), bound, residual, steps, result
+    value = x.to(rhs.dtype)
+    # Half precision is solved in single, and the bound holds for what is returned.
+    bound = bound if value.dtype == dtype else bound + cast_change(x, value)
+    return value, bound, residual, steps, result
 
 
 def _read_report(report: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -168,9 +172,9 @@ def check_graph(edge_index: Tensor, edges: Tensor, leak: Tensor, rhs: Tensor | N
     """As :func:`check_grid`, on a graph."""
     if not check:
         return
+    bare = check_leak_values("confidence", leak)
     if rhs is not None:
         check_finite(check, rhs)
-    bare = check_leak_values("confidence", leak)
     check_edge_values(edges, torch.ones(edges.shape[2:], dtype=torch.bool, device=edges.device))
     if bare and edges.shape[0]:
         check_grounded(edge_index[0].cpu(), edge_index[1].cpu(), edges.cpu(), leak.cpu())

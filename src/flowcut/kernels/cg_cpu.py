@@ -202,11 +202,11 @@ def conjugate_gradients(
 
 
 def new_partial(rows: int) -> NDArray[np.float64]:
-    """Room for the per-block values: columns 0 to 2 belong to CG, 3 and 4 to those who call it.
+    """Room for the per-block values: columns 0 to 2 belong to CG, 3 to 5 to those who call it.
 
     No barrier stands between reading a value and CG's first sums, so the two must not share columns.
     """
-    return np.zeros((min(rows, MAX_BLOCKS), 5))
+    return np.zeros((min(rows, MAX_BLOCKS), 6))
 
 
 def room(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

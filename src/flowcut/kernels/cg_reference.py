@@ -11,6 +11,7 @@ from flowcut.core.results import Result
 
 # Recursion and truth drift apart by rounding: look at the truth again, this often at most.
 _RESTARTS = 20
+_EPSILON = 2.220446049250313e-16
 _ROUNDING = 2e-15
 
 
@@ -46,13 +47,16 @@ def jacobi_cg(
     x = torch.zeros_like(b)
     r = torch.where(_spread(finite, b), b, 0)
     steps = torch.zeros(norm.shape, dtype=torch.int64, device=b.device)
+    goal = rtol * norm
     for _ in range(_RESTARTS):
-        open_ = finite & (_norm(r) > rtol * norm) & (steps < max_steps)
+        open_ = finite & (_norm(r) > goal) & (steps < max_steps)
         if not bool(open_.any()):
             break
-        correction, taken = _cycle(product, diagonal, r, open_, rtol * norm, max_steps - steps)
+        correction, taken = _cycle(product, diagonal, r, open_, goal, max_steps - steps)
         x, steps = x + correction, steps + taken
         r = torch.where(_spread(finite, b), b - product(x), 0)
+        # What is left when every entry of x is the double next to its exact value.
+        goal = torch.maximum(goal, _EPSILON * _norm(2 * diagonal * x))
     # Each entry of r is a sum of terms of this size, each rounded a few times.
     error = r.abs() + _ROUNDING * (b.abs() + 2 * diagonal * x.abs())
     bound = torch.where(error == 0, 0, error / leak).flatten(2)
@@ -62,7 +66,7 @@ def jacobi_cg(
     change = (value.double() - x).abs().flatten(2)
     bound = bound + (change.amax(dim=2) if change.shape[2] else 0)
     residual = torch.where(norm > 0, _norm(r) / norm, 0)
-    done = torch.where(_norm(r) <= rtol * norm, int(Result.SUCCESS), int(Result.NOT_CONVERGED))
+    done = torch.where(_norm(r) <= goal, int(Result.SUCCESS), int(Result.NOT_CONVERGED))
     result = torch.where(finite, done, int(Result.NOT_FINITE))
     return value, torch.where(finite, bound, torch.nan), residual, steps, result
 

@@ -8,7 +8,16 @@ import numpy as np
 
 from flowcut.kernels.graph_cpu import add_graph_flow
 from flowcut.kernels.jit import inner, jit
-from flowcut.kernels.solve_cpu import BOUND, CONVERGED, NOT_CONVERGED, NOT_FINITE, RESIDUAL, STATUS, STEPS
+from flowcut.kernels.solve_cpu import (
+    BOUND,
+    CONVERGED,
+    EPSILON,
+    NOT_CONVERGED,
+    NOT_FINITE,
+    RESIDUAL,
+    STATUS,
+    STEPS,
+)
 
 
 @inner
@@ -74,15 +83,18 @@ def solve_graph(
         before = size
         steps += _cycle(index, edges, leak, inverse, r, x, p, q, 0.81 * goal, max_steps - steps)
         _product(index, edges, leak, x, q)
-        bound = 0.0
+        bound, level = 0.0, 0.0
         for i in range(n):
             r[i] = b[i] - q[i]
+            level += (2 * EPSILON * x[i] / inverse[i]) ** 2
             # Rounding of the product itself: a few units in the last place of its largest term.
             slack = 1e-15 * (abs(b[i]) + abs(x[i]) / inverse[i])
             error = abs(r[i]) + slack
             if error > 0.0:
                 bound = max(bound, error / leak[i])
         size = _dot(r, r)
+        # As on grids: what rounding x leaves, no iteration removes.
+        goal = max(goal, level)
         stalled = stalled + 1 if not size < 0.8 * before else 0
     finite = np.isfinite(size)
     if not finite:

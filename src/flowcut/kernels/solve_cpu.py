@@ -44,6 +44,7 @@ from flowcut.kernels.threads import meet, run_strips
 
 # Columns of the report of one right-hand side.
 STEPS, RESIDUAL, BOUND, STATUS = range(4)
+EPSILON = 2.220446049250313e-16
 # As in core.results.Result; a bad tie is refused by name, or treated as not finite.
 CONVERGED, NOT_CONVERGED, NOT_FINITE, BAD_EDGES = 0, 1, 2, 2
 
@@ -52,35 +53,38 @@ CONVERGED, NOT_CONVERGED, NOT_FINITE, BAD_EDGES = 0, 1, 2, 2
 def residual_row(
     edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: int, out: Any
 ) -> None:
-    """Row r of b - A x in out[0], sum of the magnitudes of its terms in out[1]."""
+    """Row r of b - A x in out[0], the magnitude of its terms in out[1], of its products in out[2]."""
     width = x.shape[1]
-    rest, size = out[0], out[1]
+    rest, size, products = out[0], out[1], out[2]
     centre = x[r]
     for m in range(width):
         own = leak[r, m] * centre[m]
         rest[m] = b[r, m] - own
         size[m] = abs(b[r, m]) + abs(own)
+        products[m] = abs(own)
     for k in range(edges.shape[0]):
         q = forward[k, r]
         if q >= 0:
             s = shift[k, r]
             lo = max(0, -s)
             n = min(width, width - s) - lo
-            _subtract_flow(rest[lo:], size[lo:], edges[k, r, lo:], centre[lo:], x[q, lo + s :], n)
+            _subtract_flow(out[:, lo:], edges[k, r, lo:], centre[lo:], x[q, lo + s :], n)
         q = backward[k, r]
         if q >= 0:
             s = shift[k, q]
             lo = max(0, s)
             n = min(width, width + s) - lo
-            _subtract_flow(rest[lo:], size[lo:], edges[k, q, lo - s :], centre[lo:], x[q, lo - s :], n)
+            _subtract_flow(out[:, lo:], edges[k, q, lo - s :], centre[lo:], x[q, lo - s :], n)
 
 
 @inner
-def _subtract_flow(rest: Any, size: Any, weight: Any, centre: Any, other: Any, n: int) -> None:
+def _subtract_flow(out: Any, weight: Any, centre: Any, other: Any, n: int) -> None:
+    rest, size, products = out[0], out[1], out[2]
     for i in range(n):
         flow = weight[i] * (centre[i] - other[i])
         rest[i] -= flow
         size[i] += abs(flow)
+        products[i] += weight[i] * (abs(centre[i]) + abs(other[i]))
 
 
 @inner
@@ -99,20 +103,25 @@ def judge(
     strip: int,
     strips: int,
 ) -> None:
-    """Residual of one strip, times ``scale``, into ``keep``; |r|^2 and max |r|/leak into columns 4 and 3."""
+    """Residual of one strip, times ``scale``, into ``keep``, and what it says of x.
+
+    Per block: |r|^2 into column 4, max |r| / leak into column 3, and into column 5 the |r|^2 that is left
+    when every entry of x is the double next to its exact value: no iteration gets below.
+    """
     # Each term is rounded a few times; what is lost is at most this share of its size.
-    slack = 2.2e-16 * (2 * edges.shape[0] + 4)
+    slack = EPSILON * (2 * edges.shape[0] + 4)
     first, last = strip_blocks(x.shape[0], strip, strips)
     for block in range(first, last):
         start, stop = block_rows(x.shape[0], block)
-        squares, bound = 0.0, 0.0
+        squares, level, bound = 0.0, 0.0, 0.0
         for r in range(start, stop):
             residual_row(edges, leak, forward, backward, shift, b, x, r, buffer)
-            rest, size, kept, leak_row = buffer[0], buffer[1], keep[r], leak[r]
-            s = 0.0
+            rest, size, products, kept, leak_row = buffer[0], buffer[1], buffer[2], keep[r], leak[r]
+            s, p = 0.0, 0.0
             for m in range(rest.shape[0]):
                 kept[m] = rest[m] * scale
                 s += rest[m] * rest[m]
+                p += products[m] * products[m]
             for m in range(rest.shape[0]):
                 error = abs(rest[m]) + slack * size[m]
                 # Not "> 0": what is NaN has to show in the bound. And a NaN, once in it, stays.
@@ -120,8 +129,10 @@ def judge(
                     ratio = error / leak_row[m]
                     bound = ratio if not ratio <= bound and bound == bound else bound
             squares += s
-        partial[block, 4] = squares
+            level += p
         partial[block, 3] = bound
+        partial[block, 4] = squares
+        partial[block, 5] = level * EPSILON * EPSILON
 
 
 @inner
@@ -312,9 +323,9 @@ def solve_strip(
         _start(b, x, keep, partial, strip, strips)
         if not meet(barrier, strips):
             return
-        goal = total(partial, 4)
-        size, bound, steps, stalled, least = goal, 0.0, 0, 0, floor
-        goal *= rtol * rtol
+        norm = total(partial, 4)
+        size, bound, steps, stalled, least = norm, 0.0, 0, 0, floor
+        goal = rtol * rtol * norm
         finite = np.isfinite(size)
         scale = _inverse_size(size)
         if scale != 1.0:
@@ -351,6 +362,7 @@ def solve_strip(
             if not meet(barrier, strips):
                 return
             size, bound = total(partial, 4), largest(partial, 3)
+            goal = max(goal, total(partial, 5))
             finite = np.isfinite(size)
             # What the recursion promised beyond this was rounding.
             least = max(least, min(0.1, 0.3 * np.sqrt(size / before)))
@@ -364,7 +376,7 @@ def solve_strip(
             return
         if strip == 0:
             report[c, STEPS] = steps
-            report[c, RESIDUAL] = np.sqrt(size / goal) * rtol if goal > 0 else np.sqrt(size)
+            report[c, RESIDUAL] = np.sqrt(size / norm) if norm > 0 else np.sqrt(size)
             report[c, BOUND] = bound + largest(partial, 3) if finite else np.nan
             met = CONVERGED if size <= goal else NOT_CONVERGED
             report[c, STATUS] = met if finite else NOT_FINITE
@@ -391,7 +403,7 @@ def judge_image(
 ) -> tuple[float, float]:
     """Write r = b - A x of one image; returns |r|^2 and the error bound. All float64."""
     partial = new_partial(x.shape[0])
-    _judge_rows(edges, leak, *tables, b, x, r, np.empty((2, width)), partial)
+    _judge_rows(edges, leak, *tables, b, x, r, np.empty((3, width)), partial)
     return float(partial[:, 4].sum()), float(partial[:, 3].max())
 
 
@@ -464,7 +476,7 @@ def solve_image(
     work = (
         room((rows, width), np.float64),
         keep,
-        room((strips, 2, width), np.float64),
+        room((strips, 3, width), np.float64),
         new_partial(rows),
         floor,
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from flowcut.core.checks import check_finite
 from flowcut.core.results import Result, report_failure
-from flowcut.kernels.cg import incident, solved_like
+from flowcut.kernels.cg import solved_like
 from flowcut.kernels.operation import fold_batches, operation
 from flowcut.linear import pardiso
 from flowcut.linear.cholesky import Factors, solve_directly, system_of
@@ -89,14 +89,8 @@ class _Choice:
 
 def predicted_steps(system: System) -> float:
     """Steps of CG to expect for one right-hand side of the hardest item."""
-    if system.edge_index is not None:
-        ends = system.edges.new_zeros((*system.edges.shape[:2], system.leak.shape[-1]))
-        ties = ends.index_add(-1, system.edge_index[0], system.edges)
-        ties = ties.index_add(-1, system.edge_index[1], system.edges)
-    else:
-        ties = incident(system.edges, system.offsets)
     # The mean of the leak, not its entries: where it is 0 the neighbours hold the pixel.
-    ratio = ties.flatten(2).mean(dim=2) / system.leak.flatten(2).mean(dim=2)
+    ratio = system.incident().flatten(2).mean(dim=2) / system.leak.flatten(2).mean(dim=2)
     worst = float(ratio.double().nan_to_num(posinf=1e30).amax()) if ratio.numel() else 0.0
     return 6 * math.sqrt(1 + worst)
 

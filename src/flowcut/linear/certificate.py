@@ -1,9 +1,9 @@
-"""A rigorous error bound also where the confidence is zero.
+"""A rigorous error bound where the free one is infinite or loose.
 
 With r = b - A x and A an M-matrix (A^{-1} >= 0), any z >= 0 with A z >= |r| has |x - x*| <= z. Where
 every pixel has confidence d, the constant vector max |r| / d is one, for free. Elsewhere one more solve
 A z ~ |r| + shift gives one, provided that A z >= |r| is checked afterwards. Because |r| has forgotten
-its signs, that bound is loose; so first an estimate e ~ A^{-1} r of the error itself is made:
+its signs, either bound is loose at high contrast; an estimate e ~ A^{-1} r of the error itself helps:
 
     |x - x*| <= |e| + |A^{-1} (r - A e)|,
 
@@ -47,7 +47,10 @@ def certify(system: System, rhs: Tensor, x: Tensor, solver: Solver) -> Tensor:
     rest = system.residual(r, estimate)[0]
     axes = tuple(range(2, r.ndim))
     slack = _ROUNDING * (rhs.abs().amax(dim=axes, keepdim=True) + r.abs())
-    return estimate.abs().amax(dim=axes) + _compare(system, rest.abs() + slack, solver)
+    size = rest.abs() + slack
+    if bool((system.leak > 0).all()):
+        return estimate.abs().amax(dim=axes) + (size / system.leak).amax(dim=axes)
+    return estimate.abs().amax(dim=axes) + _compare(system, size, solver)
 
 
 def _compare(system: System, size: Tensor, solver: Solver) -> Tensor:

@@ -29,7 +29,7 @@ from flowcut.linear.solver import State
 from flowcut.linear.superlu import SuperLUAnalysis
 from flowcut.linear.system import Solved, System
 
-# A direct solve that leaves more than this has met a matrix beyond double precision.
+# A direct solve that leaves more than this, and more than rounding x does, has failed.
 _GOOD_RESIDUAL = 1e-8
 
 
@@ -140,7 +140,11 @@ def solve_directly(factors: Factors, system: System, rhs: Tensor, on_failure: st
     finite = torch.isfinite(residual)
     x = torch.where(finite.reshape(*finite.shape, *(1,) * (x.ndim - 2)), x, torch.nan)
     value = x.to(rhs.dtype)
-    good = torch.where(residual <= _GOOD_RESIDUAL, int(Result.SUCCESS), int(Result.NOT_CONVERGED))
+    good = torch.where(
+        residual <= cpu.rounding_level(b, x).clamp(min=_GOOD_RESIDUAL),
+        int(Result.SUCCESS),
+        int(Result.NOT_CONVERGED),
+    )
     result = torch.where(finite, good, int(Result.NOT_FINITE))
     report_failure(result, residual, on_failure)
     steps = torch.zeros_like(result)

@@ -27,7 +27,7 @@ except ImportError:
 
 _SLOTS = 64
 _SYMMETRIC_POSITIVE_DEFINITE = 2
-_ANALYSE, _FACTOR, _SOLVE, _RELEASE_SLOT = 11, 22, 33, 0
+_ANALYSE, _FACTOR, _SOLVE, _RELEASE_SLOT, _RELEASE_ALL = 11, 22, 33, 0, -1
 _used_by: int | None = None
 
 
@@ -48,7 +48,7 @@ def available() -> bool:
 
 
 class PardisoAnalysis:
-    """Engines for one pattern: one, unless more than 64 factors are alive at once."""
+    """Engines for one pattern: one for each number of threads and each 64 factors alive at once."""
 
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
@@ -59,27 +59,27 @@ class PardisoAnalysis:
         """Factor the matrix with these entries of the upper triangle."""
         with self.lock:
             self.engines = [e for e in self.engines if e.process == os.getpid()]
-            engine = next((e for e in self.engines if e.free), None)
+            engine = next((e for e in self.engines if e.free and e.threads == threads), None)
             if engine is None:
                 engine = _Engine(self.pattern, data, threads)
                 self.engines.append(engine)
             slot = engine.free.pop()
-        engine.call(_FACTOR, slot, data, None, threads)
-        return PardisoFactor(engine, slot, data, threads)
+        engine.call(_FACTOR, slot, data, None)
+        return PardisoFactor(engine, slot, data)
 
 
 class PardisoFactor:
     """L L^T of one matrix, in a slot of its engine that it gives back when it goes."""
 
-    def __init__(self, engine: _Engine, slot: int, data: NDArray[np.float64], threads: int) -> None:
-        self.engine, self.slot, self.data, self.threads = engine, slot, data, threads
+    def __init__(self, engine: _Engine, slot: int, data: NDArray[np.float64]) -> None:
+        self.engine, self.slot, self.data = engine, slot, data
         weakref.finalize(self, engine.release, slot).atexit = False
 
     def solve(self, b: NDArray[np.float64]) -> NDArray[np.float64]:
         """Solve for the rows of b, (m, n)."""
         if self.engine.process != os.getpid():
             return SuperLUAnalysis(self.engine.pattern).factor(self.data, 1).solve(b)
-        return self.engine.call(_SOLVE, self.slot, self.data, b, self.threads)
+        return self.engine.call(_SOLVE, self.slot, self.data, b)
 
 
 class _Engine:
@@ -88,7 +88,7 @@ class _Engine:
     def __init__(self, pattern: Pattern, data: NDArray[np.float64], threads: int) -> None:
         global _used_by
         _used_by = self.process = os.getpid()
-        self.pattern = pattern
+        self.pattern, self.threads = pattern, threads
         # Reentrant: the garbage collector may release a slot while this thread is in here.
         self.lock = threading.RLock()
         self.free = list(range(_SLOTS, 0, -1))
@@ -99,35 +99,53 @@ class _Engine:
         self.settings[9] = 8  # pivot perturbation; not needed for positive definite matrices
         self.settings[23] = 1  # two-level factorisation: faster also on one thread
         self.settings[34] = 1  # indices from zero
-        self.call(_ANALYSE, 1, data, None, threads)
+        self.call(_ANALYSE, 1, data, None)
+        release = weakref.finalize(
+            self, _pardiso, self.memory, self.settings, pattern, threads, _RELEASE_ALL, 1, np.zeros(1)
+        )
+        release.atexit = False  # the library may be gone by then, and the memory goes anyway
 
     def call(
-        self, phase: int, slot: int, data: NDArray[np.float64], b: NDArray[np.float64] | None, threads: int
+        self, phase: int, slot: int, data: NDArray[np.float64], b: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
         """One phase of PARDISO for the matrix in a slot."""
-        b = np.zeros((1, 1)) if b is None else np.ascontiguousarray(b)
-        x = np.zeros_like(b)
-        error = ctypes.c_int32(0)
-        library, pattern = _library(), self.pattern
         with self.lock:
-            library["MKL_Set_Num_Threads_Local"](ctypes.c_int(threads))
-            library["pardiso"](
-                _pointer(self.memory), _number(_SLOTS), _number(slot),
-                _number(_SYMMETRIC_POSITIVE_DEFINITE), _number(phase), _number(pattern.size),
-                _pointer(data), _pointer(pattern.indptr), _pointer(pattern.indices),
-                _pointer(np.zeros(pattern.size, np.int32)), _number(len(b)), _pointer(self.settings),
-                _number(0), _pointer(b), _pointer(x), ctypes.byref(error),
-            )  # fmt: skip
-            library["MKL_Set_Num_Threads_Local"](ctypes.c_int(0))
-        if error.value:
-            raise RuntimeError(f"PARDISO failed with its error {error.value} in phase {phase}")
-        return x
+            return _pardiso(self.memory, self.settings, self.pattern, self.threads, phase, slot, data, b)
 
     def release(self, slot: int) -> None:
         """Free the memory of a slot and offer it again."""
         if self.process == os.getpid():
-            self.call(_RELEASE_SLOT, slot, np.zeros(1), None, 1)
+            self.call(_RELEASE_SLOT, slot, np.zeros(1), None)
             self.free.append(slot)
+
+
+def _pardiso(
+    memory: NDArray[np.int64],
+    settings: NDArray[np.int32],
+    pattern: Pattern,
+    threads: int,
+    phase: int,
+    slot: int,
+    data: NDArray[np.float64],
+    b: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    b = np.zeros((1, 1)) if b is None else np.ascontiguousarray(b)
+    x = np.zeros_like(b)
+    error = ctypes.c_int32(0)
+    library = _library()
+    # A factorisation by another number of threads than the analysis' can fail. Restored, not
+    # reset: this call may stand inside another one, by way of the garbage collector.
+    before = library["MKL_Set_Num_Threads_Local"](ctypes.c_int(threads))
+    library["pardiso"](
+        _pointer(memory), _number(_SLOTS), _number(slot), _number(_SYMMETRIC_POSITIVE_DEFINITE),
+        _number(phase), _number(pattern.size), _pointer(data), _pointer(pattern.indptr),
+        _pointer(pattern.indices), _pointer(np.zeros(pattern.size, np.int32)), _number(len(b)),
+        _pointer(settings), _number(0), _pointer(b), _pointer(x), ctypes.byref(error),
+    )  # fmt: skip
+    library["MKL_Set_Num_Threads_Local"](ctypes.c_int(before))
+    if error.value:
+        raise RuntimeError(f"PARDISO failed with its error {error.value} in phase {phase}")
+    return x
 
 
 def _number(value: int) -> Any:

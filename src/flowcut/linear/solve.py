@@ -8,11 +8,14 @@ from torch import Tensor
 from flowcut.core.checks import check_floating
 from flowcut.core.results import OnFailure, Solution, Stats
 from flowcut.linear.adjoint import solve_state
-from flowcut.linear.auto import Auto
+from flowcut.linear.auto import Auto, predicted_steps
 from flowcut.linear.certificate import certify
 from flowcut.linear.operator import GridOperator, check_shapes
 from flowcut.linear.pinned import eliminate_pinned
 from flowcut.linear.solver import Solver
+
+# Predicted steps of CG beyond which the free bound has been seen more than 100 times too large.
+_HIGH_CONTRAST = 200
 
 
 def solve(
@@ -66,7 +69,9 @@ def solve(
     state = solver.init(system, "b")
     x, bound, residual, steps, result = solve_state(solver, state, rhs, "b", on_failure)
     value = x.to(b.dtype)
-    if bare and not bool(result.any()):
-        bound = torch.minimum(bound, certify(system.detach(), rhs.detach(), x.detach(), solver))
+    plain = system.detach()
+    if (bare or predicted_steps(plain) > _HIGH_CONTRAST) and not bool(result.any()):
+        tight = certify(plain.double(), rhs.detach().double(), x.detach().double(), solver)
+        bound = torch.minimum(bound, tight)
     rounding = (value - x).detach().abs().double().flatten(2).amax(dim=2)
     return Solution(value, result, Stats(steps, residual), bound + rounding)

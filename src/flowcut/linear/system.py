@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowcut.core.neighborhood import Offset
-from flowcut.kernels.cg import check_graph, check_grid, graph_cg, grid_cg
+from flowcut.kernels.cg import check_graph, check_grid, graph_cg, grid_cg, incident
 from flowcut.kernels.graph import graph_edge_gradient, graph_product
 from flowcut.kernels.grid import grid_edge_gradient, grid_product
 from flowcut.kernels.grounded import grid_ties
@@ -46,6 +46,10 @@ class System(NamedTuple):
         """The same values, outside of autograd."""
         return System(self.edges.detach(), self.leak.detach(), self.edge_index, self.offsets)
 
+    def double(self) -> System:
+        """The same system in double precision."""
+        return System(self.edges.double(), self.leak.double(), self.edge_index, self.offsets)
+
     def cpu(self) -> System:
         """The same system in the memory of the CPU."""
         index = None if self.edge_index is None else self.edge_index.cpu()
@@ -68,6 +72,22 @@ class System(NamedTuple):
         if self.edge_index is not None:
             return graph_residual(self.edge_index, self.edges, self.leak, rhs, x)
         return grid_residual(self.edges, self.leak, rhs, x, self.flat)
+
+    def incident(self) -> Tensor:
+        """Sum of the ties of each pixel, (N, G, *spatial)."""
+        if self.edge_index is None:
+            return incident(self.edges, self.offsets)
+        ends = self.edges.new_zeros((*self.edges.shape[:2], self.leak.shape[-1]))
+        for end in self.edge_index:
+            ends = ends.index_add(-1, end, self.edges)
+        return ends
+
+    def rounding_level(self, rhs: Tensor, x: Tensor) -> Tensor:
+        """Relative residual (N, C) that rounding the exact x to double can leave."""
+        products = 2 * (self.leak + self.incident()).double() * x
+        scale = rhs.double().flatten(2).norm(dim=2)
+        level = 4 * torch.finfo(torch.float64).eps * products.flatten(2).norm(dim=2) / scale
+        return torch.where(scale > 0, level, 0)
 
     def cg(self, rhs: Tensor, rtol: float, max_steps: int, check: str, on_failure: str) -> Solved:
         """Conjugate gradients, the whole loop one operation."""
