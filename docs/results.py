@@ -2,7 +2,8 @@
 
 Between ``<!-- results:NAME -->`` and ``<!-- end -->`` stands what this program makes of
 ``benchmarks/results/NAME.json`` (see :mod:`benchmarks`) or of ``experiments/results/NAME_*.json``: the
-``metrics.json`` of trainings, each under the name of its recipe. No number there is written by hand.
+``metrics.json`` of trainings, each under the name of its recipe; a picture ``NAME.png`` there is shown below the
+table. No number there is written by hand.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "*Not measured yet.*"
 # The short form shows the verdicts, the long form everything.
 FILES = {ROOT / "README.md": False, ROOT / "docs" / "results.md": True}
+# Which of a claim's tables says whether it holds, where it is not the first.
+_VERDICTS = {"growth": 1}
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -41,7 +44,11 @@ def block(name: str, full: bool, root: Path = ROOT) -> str:
     if name not in claims and name != "horses":
         raise ValueError(f"results:{name}: expected one of {', '.join([*claims, 'horses'])}, got {name}")
     if name == "horses":
-        return trainings(sorted((root / "experiments" / "results").glob(f"{name}_*.json")))
+        folder = root / "experiments" / "results"
+        table = trainings(sorted(folder.glob(f"{name}_*.json")))
+        picture = folder / f"{name}.png"
+        place = f"{'../' if full else ''}experiments/results/{name}.png"
+        return f"{table}\n\n![Examples from the test split]({place})" if picture.exists() else table
     folder = root / "benchmarks" / "results"
     if not (folder / f"{name}.json").exists():
         return NOT_MEASURED
@@ -49,11 +56,17 @@ def block(name: str, full: bool, root: Path = ROOT) -> str:
 
 
 def benchmark(claim: Any, result: dict[str, Any], full: bool) -> str:
-    """Tables and origin of one benchmark; the short form has the first table alone."""
+    """Tables and origin of one benchmark; the short form has its verdicts alone."""
+    tables = claim.tables(result)
+    first, *warnings = origin(result).split("\n\n")
+    if not full:
+        tables = [tables[min(_VERDICTS.get(result["claim"], 0), len(tables) - 1)]]
+        machine = result["machine"]
+        first = f"{result['date'][:10]}, {machine['processor']}, {machine['usable_cores']} cores."
     parts = []
-    for heading, header, rows in claim.tables(result)[: None if full else 1]:
+    for heading, header, rows in tables:
         parts += [f"**{heading}**", markdown(header, rows)]
-    return "\n\n".join(part for part in [*parts, origin(result)] if part)
+    return "\n\n".join(part for part in [*parts, first, *warnings] if part)
 
 
 def trainings(files: Sequence[Path]) -> str:

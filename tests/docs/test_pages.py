@@ -67,6 +67,7 @@ def test_links_between_pages_lead_somewhere():
 def test_the_pages_build_without_warnings(tmp_path):
     # From a copy: generated pages must not land in the tree.
     shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "generated"))
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     shutil.copy(ROOT / "CONTRIBUTING.md", tmp_path)
     build = [
         "sphinx",
