@@ -2,8 +2,8 @@
 
 Between ``<!-- results:NAME -->`` and ``<!-- end -->`` stands what this program makes of
 ``benchmarks/results/NAME.json`` (see :mod:`benchmarks`) or of ``experiments/results/NAME_*.json``: the
-``metrics.json`` of trainings, each under the name of its recipe; a picture ``NAME.png`` there is shown below the
-table. No number there is written by hand.
+``metrics.json`` of trainings, each under the name of its recipe; a picture ``NAME.png`` there is shown below
+the table. No number there is written by hand.
 """
 
 from __future__ import annotations
