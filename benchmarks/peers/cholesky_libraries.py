@@ -36,7 +36,7 @@ class Cholmod(Peer):
     """CHOLMOD as cvxopt gives it."""
 
     name = "CHOLMOD (cvxopt)"
-    package = "cvxopt"
+    package = "cvxopt.cholmod"
     triangle = "lower"
 
     def prepare(self, matrix: sp.csr_matrix, setting: Setting, deadline: float) -> Solve:
