@@ -14,7 +14,7 @@ from flowcut.cut.soft_cut import soft_cut
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
 
-SETTLE = 0.25
+SETTLE = 0.02
 
 
 def forward_backward(problem: Problem, solver: Any) -> Outcome:
