@@ -34,8 +34,9 @@ _EPS = 2.2e-16
 def _judge(r: Tensor, size: Tensor, leak: Tensor, b: Tensor) -> Judged:
     """Norm and bound from a residual whose terms have the magnitude ``size``."""
     error = r.abs() + 8 * _EPS * size
-    ratio = torch.where(error > 0, error / leak, 0).flatten(2)
+    ratio = torch.where(error == 0, 0, error / leak).flatten(2)
     bound = ratio.amax(dim=2) if ratio.shape[2] else ratio.sum(dim=2)
+    r = r.contiguous()
     norm, scale = r.flatten(2).norm(dim=2), b.flatten(2).norm(dim=2)
     return r, torch.where(scale > 0, norm / scale, norm), bound
 
