@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from flowcut.linear.cholesky import Cholesky
-
 from benchmarks.harness import TOLERANCES, Contender, Effort, admit
 from benchmarks.problem import Outcome, Problem, Truth, errors, is_accurate
 from flowcut.cut.soft_cut import soft_cut
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
+from flowcut.linear.cholesky import Cholesky
 
 SETTLE = 0.02
 
