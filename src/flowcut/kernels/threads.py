@@ -17,6 +17,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,6 +35,14 @@ _STRIP_PIXELS = 1 << 15
 _SPINS = 512
 _CAN_YIELD = sys.platform != "win32"
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
+_MONOTONIC = 6 if sys.platform == "darwin" else 1
+# A wait this long means that other programs hold the core of a strip. On a machine that busy strips take
+# many times as long as one thread alone, so when such waits add up to more than a few milliseconds and
+# half of the run, the run is called off, and for a while nobody tries again.
+_LONG_WAIT = 1_000_000
+_PATIENCE = 4_000_000
+_SECONDS_ALONE = 1.0
 
 
 class _Pool:
@@ -126,17 +135,24 @@ def run_items(function: Callable[[int], object], count: int) -> None:
     share.finish()
 
 
+_alone_until = 0.0
+
+
 def strip_count(pixels: int) -> int:
     """How many strips are worth their threads for one image of so many pixels."""
-    return max(1, min(torch.get_num_threads(), pixels // _STRIP_PIXELS)) if _CAN_YIELD else 1
+    if not _CAN_YIELD or time.monotonic() < _alone_until:
+        return 1
+    return max(1, min(torch.get_num_threads(), pixels // _STRIP_PIXELS))
 
 
 def run_strips(kernel: Callable[..., Any], args: tuple[Any, ...], strips: int) -> Any:
     """Run ``kernel(*args, strip, strips, barrier)`` on every strip at once.
 
     Returns what strip 0 returns. ``kernel`` must give the same result for any number of
-    strips, so when a thread cannot be started the whole runs again on one.
+    strips: when a thread cannot be started, or the machine is too busy for threads that wait for
+    each other, the whole runs again on one.
     """
+    global _alone_until
     if strips == 1:
         return kernel(*args, 0, 1, new_barrier())
     barrier = new_barrier()
@@ -163,12 +179,15 @@ def run_strips(kernel: Callable[..., Any], args: tuple[Any, ...], strips: int) -
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-    return kernel(*args, 0, 1, new_barrier()) if barrier[2] else result
+    if not barrier[2]:
+        return result
+    _alone_until = time.monotonic() + _SECONDS_ALONE
+    return kernel(*args, 0, 1, new_barrier())
 
 
 def new_barrier() -> NDArray[np.int64]:
-    """State of a barrier: arrived, generation, abort."""
-    return np.zeros(3, dtype=np.int64)
+    """State of a barrier: arrived, generation, called off, nanoseconds waited, start."""
+    return np.array([0, 0, 0, 0, time.monotonic_ns()], dtype=np.int64)
 
 
 @inner
@@ -176,16 +195,42 @@ def meet(barrier: Any, strips: int) -> bool:
     """Wait until all strips are here; False when the run was called off."""
     if strips == 1:
         return True
+    if atomic_load(barrier, 2) != 0:
+        return False
     generation = atomic_load(barrier, 1)
     if atomic_add(barrier, 0, 1) == strips - 1:
         atomic_add(barrier, 0, -strips)
         atomic_add(barrier, 1, 1)
         return True
-    spins = 0
+    spins, began, waited = 0, 0, 0
     while atomic_load(barrier, 1) == generation:
         if atomic_load(barrier, 2) != 0:
             return False
         spins += 1
-        if spins > _SPINS:
+        if spins == _SPINS:
+            began = _now()
+        elif spins > _SPINS:
             _sched_yield()
+            now = _now()
+            waited = now - began
+            if waited > _LONG_WAIT and _too_busy(barrier, waited, now):
+                atomic_add(barrier, 2, 1)
+                return False
+    if waited > _LONG_WAIT:
+        atomic_add(barrier, 3, waited)
     return True
+
+
+@inner
+def _too_busy(barrier: Any, waited: int, now: int) -> bool:
+    """Whether long waits have eaten more than a few milliseconds and half of the run."""
+    lost = atomic_load(barrier, 3) + waited
+    return lost > _PATIENCE and 2 * lost > now - barrier[4]
+
+
+@inner
+def _now() -> int:
+    """Nanoseconds of the clock behind ``time.monotonic``."""
+    stamp = np.empty(2, dtype=np.int64)
+    _clock_gettime(_MONOTONIC, stamp.ctypes)
+    return stamp[0] * 1_000_000_000 + stamp[1]
