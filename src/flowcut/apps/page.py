@@ -113,6 +113,7 @@ def demo_page(result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]
         train=result["train"],
         test=result["test"],
         epochs=result["epochs"],
+        seed=result["seed"],
         rows=_table_rows(networks),
         true_figures=mean_and_error(result["true_figures"], digits=1),
         shown=len(next(iter(pictures.values()))),

@@ -16,7 +16,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=int, default=96, help="training mosaics")
     parser.add_argument("--size", type=int, default=64, help="height and width of a mosaic in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the mosaics, the weights and the order")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the mosaics, the weights and the order")
 
 
 COMMAND = Command(

@@ -50,7 +50,7 @@ def demo_recipe(options: Namespace) -> Recipe:
             split_seed=options.seed,
         ),
         network=NetworkRecipe(width=16, head="soft_cut"),
-        # At 1e-2 the layers that give the edges die (all ReLUs off) and the edges become constant.
+        # At 1e-2 the edges have been seen to become constant.
         optimizer=OptimizerRecipe(lr=4e-3),
         training=TrainingRecipe(epochs=options.epochs, batch_size=8, seed=options.seed, device="cpu"),
     )
