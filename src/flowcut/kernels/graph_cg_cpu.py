@@ -8,10 +8,10 @@ import numpy as np
 
 from flowcut.kernels.graph_cpu import add_graph_flow
 from flowcut.kernels.jit import inner, jit
+from flowcut.kernels.residual_cpu import EPSILON
 from flowcut.kernels.solve_cpu import (
     BOUND,
     CONVERGED,
-    EPSILON,
     NOT_CONVERGED,
     NOT_FINITE,
     RESIDUAL,

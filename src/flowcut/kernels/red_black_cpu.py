@@ -198,3 +198,44 @@ def black_diagonal(
                         target[i] += ties[i]
             for m in range(m_all):
                 out[m] = one / out[m]
+
+
+@inner
+def reduce_to_black(edges: Any, full: Any, keep: Any, work: Any, strip: int, strips: int) -> None:
+    """Right-hand side of the black half: r_i + sum_j w_ij r_j / D_j."""
+    forward, backward, _, _, parity, inverse, buffer = full
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            buffer[strip] = keep[r]
+            add_red_neighbours(edges, forward, backward, r, keep, inverse, buffer[strip])
+            compress_row(buffer[strip], parity[r], 0, work[r])
+
+
+@inner
+def write_black(full: Any, half: Any, keep: Any, strip: int, strips: int) -> None:
+    """Put the black half's answer into its places of a full image."""
+    parity = full[4]
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            row, black = keep[r], half[r]
+            for m in range((row.shape[0] - parity[r] + 1) // 2):
+                row[2 * m + parity[r]] = black[m]
+
+
+@inner
+def write_red(edges: Any, full: Any, ones: Any, keep: Any, strip: int, strips: int) -> None:
+    """Red pixels from their black neighbours: x_j = (r_j + sum_i w_ij x_i) / D_j."""
+    forward, backward, _, _, parity, inverse, buffer = full
+    first, last = strip_blocks(keep.shape[0], strip, strips)
+    for block in range(first, last):
+        start, stop = block_rows(keep.shape[0], block)
+        for r in range(start, stop):
+            row, sums, inverse_row = keep[r], buffer[strip], inverse[r]
+            sums[:] = row
+            add_red_neighbours(edges, forward, backward, r, keep, ones, sums)
+            for m in range(1 - parity[r], row.shape[0], 2):
+                row[m] = sums[m] * inverse_row[m]

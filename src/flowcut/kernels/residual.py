@@ -24,7 +24,7 @@ from flowcut.kernels.grid import grid_product
 from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.layout import offsets_from_flat, row_tables, rows_and_columns
 from flowcut.kernels.operation import fold_batches, operation
-from flowcut.kernels.solve_cpu import judge_image
+from flowcut.kernels.residual_cpu import judge_image
 from flowcut.kernels.threads import run_items
 
 Judged = tuple[Tensor, Tensor, Tensor]

@@ -25,7 +25,6 @@ from flowcut.kernels.cg_cpu import (
 )
 from flowcut.kernels.jit import inner, jit
 from flowcut.kernels.layout import (
-    RowTables,
     is_axis_neighborhood,
     red_black_tables,
     row_parity,
@@ -34,116 +33,20 @@ from flowcut.kernels.layout import (
     schur_paths,
 )
 from flowcut.kernels.red_black_cpu import (
-    add_red_neighbours,
     add_ties,
     assemble,
     black_diagonal,
-    compress_row,
+    reduce_to_black,
+    write_black,
+    write_red,
 )
+from flowcut.kernels.residual_cpu import judge, largest
 from flowcut.kernels.threads import meet, run_strips
 
 # Columns of the report of one right-hand side.
 STEPS, RESIDUAL, BOUND, STATUS = range(4)
-EPSILON = 2.220446049250313e-16
 # As in core.results.Result; a bad tie is refused by name, or treated as not finite.
 CONVERGED, NOT_CONVERGED, NOT_FINITE, BAD_EDGES = 0, 1, 2, 2
-
-
-@inner
-def residual_row(
-    edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: int, out: Any
-) -> None:
-    """Row r of b - A x in out[0], the magnitude of its terms in out[1], of its products in out[2]."""
-    width = x.shape[1]
-    rest, size, products = out[0], out[1], out[2]
-    centre = x[r]
-    for m in range(width):
-        own = leak[r, m] * centre[m]
-        rest[m] = b[r, m] - own
-        size[m] = abs(b[r, m]) + abs(own)
-        products[m] = abs(own)
-    for k in range(edges.shape[0]):
-        q = forward[k, r]
-        if q >= 0:
-            s = shift[k, r]
-            lo = max(0, -s)
-            n = min(width, width - s) - lo
-            _subtract_flow(out[:, lo:], edges[k, r, lo:], centre[lo:], x[q, lo + s :], n)
-        q = backward[k, r]
-        if q >= 0:
-            s = shift[k, q]
-            lo = max(0, s)
-            n = min(width, width + s) - lo
-            _subtract_flow(out[:, lo:], edges[k, q, lo - s :], centre[lo:], x[q, lo - s :], n)
-
-
-@inner
-def _subtract_flow(out: Any, weight: Any, centre: Any, other: Any, n: int) -> None:
-    rest, size, products = out[0], out[1], out[2]
-    for i in range(n):
-        flow = weight[i] * (centre[i] - other[i])
-        rest[i] -= flow
-        size[i] += abs(flow)
-        products[i] += weight[i] * (abs(centre[i]) + abs(other[i]))
-
-
-@inner
-def judge(
-    edges: Any,
-    leak: Any,
-    forward: Any,
-    backward: Any,
-    shift: Any,
-    b: Any,
-    x: Any,
-    keep: Any,
-    scale: float,
-    buffer: Any,
-    partial: Any,
-    strip: int,
-    strips: int,
-) -> None:
-    """Residual of one strip, times ``scale``, into ``keep``, and what it says of x.
-
-    Per block: |r|^2 into column 4, max |r| / leak into column 3, and into column 5 the |r|^2 that is left
-    when every entry of x is the double next to its exact value: no iteration gets below.
-    """
-    # Each term is rounded a few times; what is lost is at most this share of its size.
-    slack = EPSILON * (2 * edges.shape[0] + 4)
-    first, last = strip_blocks(x.shape[0], strip, strips)
-    for block in range(first, last):
-        start, stop = block_rows(x.shape[0], block)
-        squares, level, bound = 0.0, 0.0, 0.0
-        for r in range(start, stop):
-            residual_row(edges, leak, forward, backward, shift, b, x, r, buffer)
-            rest, size, products, kept, leak_row = buffer[0], buffer[1], buffer[2], keep[r], leak[r]
-            s, p = 0.0, 0.0
-            for m in range(rest.shape[0]):
-                kept[m] = rest[m] * scale
-                s += rest[m] * rest[m]
-                p += products[m] * products[m]
-            for m in range(rest.shape[0]):
-                error = abs(rest[m]) + slack * size[m]
-                # Not "> 0": what is NaN has to show in the bound. And a NaN, once in it, stays.
-                if error != 0.0:
-                    ratio = error / leak_row[m]
-                    bound = ratio if not ratio <= bound and bound == bound else bound
-            squares += s
-            level += p
-        partial[block, 3] = bound
-        partial[block, 4] = squares
-        partial[block, 5] = level * EPSILON * EPSILON
-
-
-@inner
-def largest(partial: Any, column: int) -> float:
-    """Maximum over one column of the per-block values; NaN wins."""
-    value = 0.0
-    for block in range(partial.shape[0]):
-        v = partial[block, column]
-        if not v <= value and value == value:
-            value = v
-    return value
 
 
 @inner
@@ -181,47 +84,6 @@ def _rescale(b: Any, keep: Any, scale: float, strip: int, strips: int) -> None:
             row, kept = b[r], keep[r]
             for m in range(row.shape[0]):
                 kept[m] = row[m] * scale
-
-
-@inner
-def _reduce(edges: Any, full: Any, keep: Any, work: Any, strip: int, strips: int) -> None:
-    """Right-hand side of the black half: r_i + sum_j w_ij r_j / D_j."""
-    forward, backward, _, _, parity, inverse, buffer = full
-    first, last = strip_blocks(keep.shape[0], strip, strips)
-    for block in range(first, last):
-        start, stop = block_rows(keep.shape[0], block)
-        for r in range(start, stop):
-            buffer[strip] = keep[r]
-            add_red_neighbours(edges, forward, backward, r, keep, inverse, buffer[strip])
-            compress_row(buffer[strip], parity[r], 0, work[r])
-
-
-@inner
-def _write_black(full: Any, half: Any, keep: Any, strip: int, strips: int) -> None:
-    """Put the black half's answer into its places of a full image."""
-    parity = full[4]
-    first, last = strip_blocks(keep.shape[0], strip, strips)
-    for block in range(first, last):
-        start, stop = block_rows(keep.shape[0], block)
-        for r in range(start, stop):
-            row, black = keep[r], half[r]
-            for m in range((row.shape[0] - parity[r] + 1) // 2):
-                row[2 * m + parity[r]] = black[m]
-
-
-@inner
-def _write_red(edges: Any, full: Any, ones: Any, keep: Any, strip: int, strips: int) -> None:
-    """Red pixels from their black neighbours: x_j = (r_j + sum_i w_ij x_i) / D_j."""
-    forward, backward, _, _, parity, inverse, buffer = full
-    first, last = strip_blocks(keep.shape[0], strip, strips)
-    for block in range(first, last):
-        start, stop = block_rows(keep.shape[0], block)
-        for r in range(start, stop):
-            row, sums, inverse_row = keep[r], buffer[strip], inverse[r]
-            sums[:] = row
-            add_red_neighbours(edges, forward, backward, r, keep, ones, sums)
-            for m in range(1 - parity[r], row.shape[0], 2):
-                row[m] = sums[m] * inverse_row[m]
 
 
 @inner
@@ -336,7 +198,7 @@ def solve_strip(
             before = size
             reduction = min(0.5, max(least, 0.9 * np.sqrt(goal / size)))
             if red_black:
-                _reduce(edges, full, keep, cg_r, strip, strips)
+                reduce_to_black(edges, full, keep, cg_r, strip, strips)
             taken = conjugate_gradients(
                 half_leak, half_weights, half_inverse, half_forward, half_backward, half_shift,
                 cg_x, cg_r, cg_p, cg_q, partial, reduction, max_steps - steps,
@@ -346,10 +208,10 @@ def solve_strip(
                 return
             steps += taken
             if red_black:
-                _write_black(full, cg_x, keep, strip, strips)
+                write_black(full, cg_x, keep, strip, strips)
                 if not meet(barrier, strips):
                     return
-                _write_red(edges, full, ones, keep, strip, strips)
+                write_red(edges, full, ones, keep, strip, strips)
                 _add(x, keep, scale, strip, strips)
             else:
                 _add(x, cg_x, scale, strip, strips)
@@ -382,29 +244,6 @@ def solve_strip(
             report[c, STATUS] = met if finite else NOT_FINITE
         if not meet(barrier, strips):
             return
-
-
-@jit
-def _judge_rows(
-    edges: Any, leak: Any, forward: Any, backward: Any, shift: Any, b: Any, x: Any, r: Any, buffer: Any,
-    partial: Any,
-) -> None:  # fmt: skip
-    judge(edges, leak, forward, backward, shift, b, x, r, 1.0, buffer, partial, 0, 1)
-
-
-def judge_image(
-    edges: NDArray[Any],
-    leak: NDArray[Any],
-    b: NDArray[Any],
-    x: NDArray[Any],
-    r: NDArray[Any],
-    tables: RowTables,
-    width: int,
-) -> tuple[float, float]:
-    """Write r = b - A x of one image; returns |r|^2 and the error bound. All float64."""
-    partial = new_partial(x.shape[0])
-    _judge_rows(edges, leak, *tables, b, x, r, np.empty((3, width)), partial)
-    return float(partial[:, 4].sum()), float(partial[:, 3].max())
 
 
 class Plan(NamedTuple):

@@ -35,7 +35,7 @@ _STRIP_PIXELS = 1 << 15
 _SPINS = 512
 _CAN_YIELD = sys.platform != "win32"
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
-_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
+_clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
 _MONOTONIC = 6 if sys.platform == "darwin" else 1
 # A wait this long means that other programs hold the core of a strip. On a machine that busy strips take
 # many times as long as one thread alone, so when such waits add up to more than a few milliseconds and

@@ -26,7 +26,7 @@ from flowcut.kernels.operation import fold_batches, operation
 from flowcut.linear import pardiso
 from flowcut.linear.cholesky import Factors, solve_directly, system_of
 from flowcut.linear.registry import find, keep
-from flowcut.linear.solver import State
+from flowcut.linear.solver import State, check_stopping
 from flowcut.linear.system import Solved, System
 
 # Steps of CG (all right-hand sides of an item, adjoint included) that cost what a factorisation
@@ -57,10 +57,7 @@ class Auto:
     max_steps: int = 20_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.rtol < 1:
-            raise ValueError(f"rtol: expected a number between 0 and 1, got {self.rtol}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: expected at least 1, got {self.max_steps}")
+        check_stopping(self.rtol, self.max_steps)
 
     def init(self, system: System, check: str) -> State:
         """Keep a place for the choice, which the first right-hand side makes."""

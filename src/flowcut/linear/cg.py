@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowcut.linear.solver import State
+from flowcut.linear.solver import State, check_stopping
 from flowcut.linear.system import Solved, System
 
 
@@ -43,10 +43,7 @@ class CG:
     max_steps: int = 20_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.rtol < 1:
-            raise ValueError(f"rtol: expected a number between 0 and 1, got {self.rtol}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: expected at least 1, got {self.max_steps}")
+        check_stopping(self.rtol, self.max_steps)
 
     def init(self, system: System, check: str) -> State:
         """Nothing to prepare: setting up costs less than keeping it."""

@@ -50,3 +50,17 @@ class Solver(Protocol):
     def transpose(self, state: State) -> State:
         """The state for A^T: the same where A is symmetric."""
         ...
+
+
+def check_stopping(rtol: float, max_steps: int) -> None:
+    """Refuse a stopping rule that means nothing.
+
+    Raises
+    ------
+    ValueError
+        ``rtol`` is not between 0 and 1 or ``max_steps`` < 1.
+    """
+    if not 0 < rtol < 1:
+        raise ValueError(f"rtol: expected a number between 0 and 1, got {rtol}")
+    if max_steps < 1:
+        raise ValueError(f"max_steps: expected at least 1, got {max_steps}")
