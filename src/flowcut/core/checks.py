@@ -20,6 +20,14 @@ def check_floating(name: str, value: Tensor) -> None:
         raise TypeError(f"{name}: expected a floating-point tensor, got {value.dtype}")
 
 
+def distinct(value: Tensor) -> Tensor:
+    """The entries of an expanded tensor, each once."""
+    for axis, stride in enumerate(value.stride()):
+        if stride == 0 and value.shape[axis] > 1:
+            value = value.narrow(axis, 0, 1)
+    return value
+
+
 def check_finite(name: str, value: Tensor) -> None:
     """Refuse NaN and infinity.
 
@@ -65,7 +73,7 @@ def check_leak_values(name: str, leak: Tensor) -> bool:
     """
     if not leak.numel():
         return False
-    low, high = torch.aminmax(leak.detach())
+    low, high = torch.aminmax(distinct(leak.detach()))
     if not (bool(torch.isfinite(high)) and bool(low >= 0)):
         bad = ~(torch.isfinite(leak) & (leak >= 0))
         raise ValueError(f"{name}: expected values >= 0, not NaN, got {_first_bad(leak, bad)}")

@@ -15,7 +15,13 @@ OnFailure = Literal["warn", "raise", "ignore"]
 
 
 class Result(IntEnum):
-    """Outcome of one right-hand side. ``Result(code).message`` names cause and remedy."""
+    """Outcome of one right-hand side. ``Result(code).message`` names cause and remedy.
+
+    Examples
+    --------
+    >>> Result(0).name, Result(0).message
+    ('SUCCESS', 'the tolerance was met')
+    """
 
     SUCCESS = 0
     NOT_CONVERGED = 1
@@ -71,6 +77,15 @@ class Solution:
         Iterations and residuals.
     error_bound
         (N, C) float64: no entry of ``value`` is further than this from the exact solution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowcut.linear.operator import GridOperator
+    >>> from flowcut.linear.solve import solve
+    >>> solution = solve(GridOperator(torch.ones(1, 1, 3)), torch.ones(1, 1, 3))
+    >>> solution.success, solution.result.tolist(), bool(solution.error_bound < 1e-4)
+    (True, [[0]], True)
     """
 
     value: Tensor

@@ -78,16 +78,17 @@ class Auto:
 
 
 class _Choice:
-    """Factors, once they have been worth their price."""
+    """What the first right-hand side decided: None before it, then CG's budget; factors if any."""
 
     def __init__(self) -> None:
+        self.budget: int | None = None
         self.factors: Factors | None = None
 
 
 def predicted_steps(system: System) -> float:
     """Steps of CG to expect for one right-hand side of the hardest item."""
     # The mean of the leak, not its entries: where it is 0 the neighbours hold the pixel.
-    ratio = system.incident().flatten(2).mean(dim=2) / system.leak.flatten(2).mean(dim=2)
+    ratio = system.mean_incident() / system.leak.flatten(2).mean(dim=2)
     worst = float(ratio.double().nan_to_num(posinf=1e30).amax()) if ratio.numel() else 0.0
     return 6 * math.sqrt(1 + worst)
 
@@ -119,11 +120,13 @@ def _solve_body(
     price = _STEPS_PER_FACTOR * (1 if pardiso.available() else _SUPERLU)
     eligible = rhs.device.type == "cpu" and may_factor(system)
     if choice.factors is None:
-        # Forward and adjoint, for every channel that shares the operator.
-        shared = rhs.shape[1] // max(edges.shape[1], leak.shape[1], 1)
-        if not (eligible and 2 * shared * predicted_steps(system) > price):
-            budget = min(max_steps, price) if eligible else max_steps
-            solved = system.cg(rhs, rtol, budget, check, "ignore")
+        if choice.budget is None:
+            # Forward and adjoint, for every channel that shares the operator.
+            shared = rhs.shape[1] // max(edges.shape[1], leak.shape[1], 1)
+            factor = eligible and 2 * shared * predicted_steps(system) > price
+            choice.budget = 0 if factor else min(max_steps, price) if eligible else max_steps
+        if choice.budget:
+            solved = system.cg(rhs, rtol, choice.budget, check, "ignore")
             if not (eligible and bool((solved[4] == Result.NOT_CONVERGED).any())):
                 report_failure(solved[4], solved[2], on_failure)
                 return solved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -48,6 +48,8 @@ class GridOperator:
     edges: Tensor
     confidence: Tensor | float = 1.0
     neighborhood: Neighborhood | Graph | None = None
+    # The number that confidence was given as, if it was one.
+    uniform: float | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_floating("edges", self.edges)
@@ -55,6 +57,8 @@ class GridOperator:
         edges = _with_groups(self.edges, neighborhood)
         spatial = _spatial(edges, neighborhood)
         confidence = _full_confidence(self.confidence, edges, spatial)
+        uniform = None if isinstance(self.confidence, Tensor) else float(self.confidence)
+        object.__setattr__(self, "uniform", uniform)
         object.__setattr__(self, "neighborhood", neighborhood)
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "confidence", confidence)
@@ -79,7 +83,7 @@ class GridOperator:
 
     def to(self, dtype: torch.dtype) -> GridOperator:
         """The same operator in another floating type."""
-        confidence = self.full_confidence.to(dtype)
+        confidence = self.full_confidence.to(dtype) if self.uniform is None else self.uniform
         return GridOperator(self.edges.to(dtype), confidence, self.neighborhood)
 
     def mv(self, x: Tensor) -> Tensor:
@@ -141,7 +145,7 @@ def _full_confidence(confidence: Tensor | float, edges: Tensor, spatial: tuple[i
     if not isinstance(confidence, Tensor):
         if not confidence >= 0:
             raise ValueError(f"confidence: expected a number >= 0, got {confidence}")
-        return torch.full((1, 1, *spatial), float(confidence), dtype=edges.dtype, device=edges.device)
+        return edges.new_full((1,) * (2 + len(spatial)), float(confidence)).expand(1, 1, *spatial)
     check_floating("confidence", confidence)
     shape = tuple(confidence.shape)
     if len(shape) != 2 + len(spatial) or shape[2:] != spatial or shape[0] not in (1, edges.shape[0]):

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from flowcut.core.checks import distinct
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.linear.adjoint import product
 from flowcut.linear.operator import GridOperator
@@ -36,8 +37,8 @@ def eliminate_pinned(operator: GridOperator, value: Tensor, scaled: bool) -> tup
         pixels it is the value x takes, either way.
     """
     d = operator.full_confidence
-    if not may_be_pinned(d):
-        return operator.system(), d * value if scaled else value
+    if operator.uniform == 1.0 or not may_be_pinned(d):
+        return operator.system(), d * value if scaled and operator.uniform != 1.0 else value
     pinned = torch.isposinf(d)
     # 1 instead of infinity: what a masked place holds must still be finite for its gradient.
     finite = torch.where(pinned, torch.ones_like(d), d)
@@ -58,7 +59,7 @@ def may_be_pinned(confidence: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return True
     try:
-        return bool(torch.isposinf(confidence.detach()).any())
+        return bool(torch.isposinf(distinct(confidence.detach())).any())
     except RuntimeError:  # vmap: values of different examples under one name
         return True
 

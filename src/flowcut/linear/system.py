@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from flowcut.core.neighborhood import Offset
+from flowcut.core.neighborhood import Offset, source_slices
 from flowcut.kernels.cg import check_graph, check_grid, graph_cg, grid_cg, incident
 from flowcut.kernels.graph import graph_edge_gradient, graph_product
 from flowcut.kernels.grid import grid_edge_gradient, grid_product
@@ -81,6 +82,17 @@ class System(NamedTuple):
         for end in self.edge_index:
             ends = ends.index_add(-1, end, self.edges)
         return ends
+
+    def mean_incident(self) -> Tensor:
+        """Mean over the pixels of the sum of their ties, (N, G)."""
+        if self.edge_index is not None:
+            return 2 * self.edges.sum(dim=2) / self.leak.shape[2]
+        spatial = tuple(self.leak.shape[2:])
+        total = self.edges.new_zeros(self.edges.shape[:2])
+        for k, offset in enumerate(self.offsets):
+            here: tuple[Any, ...] = (..., *source_slices(offset, spatial))
+            total = total + self.edges[:, :, k][here].flatten(2).sum(dim=2)
+        return 2 * total / math.prod(spatial)
 
     def rounding_level(self, rhs: Tensor, x: Tensor) -> Tensor:
         """Relative residual (N, C) that rounding the exact x to double can leave."""
