@@ -6,10 +6,11 @@ import io
 
 import pytest
 import torch
-from tests.zoo import LAYERS
-from tests.zoo.entry import Inputs, Layer
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+
+from tests.zoo import LAYERS
+from tests.zoo.entry import Inputs, Layer
 
 pytestmark = pytest.mark.parametrize("layer", LAYERS, ids=str)
 

@@ -7,14 +7,14 @@ import warnings
 
 import pytest
 import torch
-from tests.truths.dense import dense_matrix, dense_soft_cut, grid_ties
-from tests.zoo import SOLVERS
-from tests.zoo.entry import SolverEntry, generator
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import flowcut as fc
 from flowcut.core.results import Result
 from flowcut.linear.system import System
+from tests.truths.dense import dense_matrix, dense_soft_cut, grid_ties
+from tests.zoo import SOLVERS
+from tests.zoo.entry import SolverEntry, generator
 
 pytestmark = pytest.mark.parametrize("entry", SOLVERS, ids=lambda e: e.name)
 
