@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from flowcut.kernels.jit import inner
 from flowcut.kernels.threads import meet
@@ -207,14 +207,3 @@ def new_partial(rows: int) -> NDArray[np.float64]:
     No barrier stands between reading a value and CG's first sums, so the two must not share columns.
     """
     return np.zeros((min(rows, MAX_BLOCKS), 6))
-
-
-def room(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An empty work array with a margin on either side.
-
-    A compiled loop that stores and sums takes its scalar instead of its vector form, which
-    rounds differently, when two arrays lie closer than a few vector registers. With the
-    margin that never happens, and equal input gives equal bits wherever it lies.
-    """
-    size, margin = int(np.prod(shape)), 512
-    return np.empty(size + 2 * margin, dtype)[margin : margin + size].reshape(shape)

@@ -19,7 +19,6 @@ from flowcut.kernels.cg_cpu import (
     block_rows,
     conjugate_gradients,
     new_partial,
-    room,
     strip_blocks,
     total,
 )
@@ -30,6 +29,7 @@ from flowcut.kernels.layout import (
     row_parity,
     row_tables,
     rows_and_columns,
+    schur_offsets,
     schur_paths,
 )
 from flowcut.kernels.red_black_cpu import (
@@ -42,6 +42,7 @@ from flowcut.kernels.red_black_cpu import (
 )
 from flowcut.kernels.residual_cpu import judge, largest
 from flowcut.kernels.threads import meet, run_strips
+from flowcut.kernels.workspace import workspace
 
 # Columns of the report of one right-hand side.
 STEPS, RESIDUAL, BOUND, STATUS = range(4)
@@ -286,38 +287,27 @@ def solve_image(
     dtype = edges.dtype
     red_black = plan.red_black
     tables = row_tables(plan.spatial, plan.offsets)
-    inverse = room((rows, width), dtype)
+    m_all = (width + 1) // 2 if red_black else width
+    image, cropped = ((rows, width), dtype), ((rows, m_all), dtype)
+    double = (((rows, width), np.dtype(np.float64)), ((strips, 3, width), np.dtype(np.float64)))
+    requests = [image, image, ((strips, width), dtype), *double, cropped, cropped, cropped]
+    if red_black:
+        ties = (len(schur_offsets(len(plan.spatial))), rows, m_all)
+        requests += [cropped, (ties, dtype), cropped, cropped]
+    inverse, keep, buffer, solution, double_buffer, x, p, q, *more = workspace(requests)
     # Red rows read neighbours times a scale; a row of ones, seen R times, is no scale.
     # (One more: a single row would be contiguous, another type, and compiled anew.)
     ones = np.broadcast_to(np.ones(width, dtype), (rows + 1, width))
-    buffer = room((strips, width), dtype)
     full = (*tables, ones, row_parity(plan.spatial), inverse, buffer)
-    keep = room((rows, width), dtype)
     if red_black:
-        m_all = (width + 1) // 2
-        half_tables = red_black_tables(plan.spatial)
-        half_weights = room((len(half_tables.forward), rows, m_all), dtype)
-        half = (
-            room((rows, m_all), dtype),
-            half_weights,
-            room((rows, m_all), dtype),
-            *half_tables,
-        )
+        half_leak, half_weights, half_inverse, r = more
+        half = (half_leak, half_weights, half_inverse, *red_black_tables(plan.spatial))
         paths = schur_paths(len(plan.spatial))
-        x, r, p, q = (room((rows, m_all), dtype) for _ in range(4))
     else:
         half = (leak, edges, inverse, *tables)
-        paths = np.zeros((0, 5), np.int64)
-        x, p, q = (room((rows, width), dtype) for _ in range(3))
-        r = keep
+        paths, r = np.zeros((0, 5), np.int64), keep
     # Beyond this the recursion's residual in the working precision says nothing any more.
     floor = 5e-7 if dtype == np.float32 else 1e-14
-    work = (
-        room((rows, width), np.float64),
-        keep,
-        room((strips, 3, width), np.float64),
-        new_partial(rows),
-        floor,
-    )
+    work = (solution, keep, double_buffer, new_partial(rows), floor)
     args = (edges, leak, rhs, out, report, full, half, paths, (x, r, p, q), work)
     run_strips(solve_strip, (*args, red_black, rtol, max_steps), strips)
