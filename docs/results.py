@@ -48,7 +48,11 @@ def block(name: str, full: bool, root: Path = ROOT) -> str:
         table = trainings(sorted(folder.glob(f"{name}_*.json")))
         picture = folder / f"{name}.png"
         place = f"{'../' if full else ''}experiments/results/{name}.png"
-        return f"{table}\n\n![Examples from the test split]({place})" if picture.exists() else table
+        return (
+            f"{table}\n\n![Predictions without and with the head, its scores, edges and potentials]({place})"
+            if picture.exists()
+            else table
+        )
     folder = root / "benchmarks" / "results"
     if not (folder / f"{name}.json").exists():
         return NOT_MEASURED

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 # Bytes a thread keeps between solves; larger buffers go back to the system.
-_KEPT = 1 << 26
+_KEPT = 1 << 24
 # Bytes between two arrays. A compiled loop that stores and sums takes its scalar instead of its vector
 # form, which rounds differently, when two arrays lie closer than a few vector registers. With the
 # margin that never happens, and equal input gives equal bits wherever it lies. Not a whole number of
