@@ -211,7 +211,17 @@ def _graph_cg_cpu(
     def solve(image: int) -> None:
         n, c = divmod(image, channels)
         own = d[n % d.shape[0], c % d.shape[1]]
-        solve_graph(index, w[n, c % w.shape[1]], own, b[n, c], out[n, c], report[n, c], rtol, max_steps)
+        solve_graph(
+            index,
+            w[n, c % w.shape[1]],
+            own,
+            b[n, c],
+            out[n, c],
+            report[n, c],
+            np.empty((4, len(own))),
+            rtol,
+            max_steps,
+        )
 
     if rhs.numel():
         run_items(solve, rhs.shape[0] * channels)

@@ -65,11 +65,13 @@ def _cycle(
 
 @jit
 def solve_graph(
-    index: Any, edges: Any, leak: Any, b: Any, x: Any, report: Any, rtol: float, max_steps: int
+    index: Any, edges: Any, leak: Any, b: Any, x: Any, report: Any, work: Any, rtol: float, max_steps: int
 ) -> None:
-    """Solve for one right-hand side; edges (E,), leak, b, x (n,), report (4,), all float64."""
+    """Solve for one right-hand side; edges (E,), leak, b, x (n,), report (4,), work (4, n), all float64."""
     n = b.shape[0]
-    inverse, r, p, q = leak.copy(), b.copy(), np.empty(n), np.empty(n)
+    inverse, r, p, q = work[0], work[1], work[2], work[3]
+    for i in range(n):
+        inverse[i], r[i] = leak[i], b[i]
     for e in range(index.shape[1]):
         inverse[index[0, e]] += edges[e]
         inverse[index[1, e]] += edges[e]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -25,13 +26,17 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile a kernel: no interpreter lock, NumPy's division, reordered sums allowed."""
-    return _compile(function)
+    """Compile a kernel: no interpreter lock, NumPy's division, reordered sums allowed.
+
+    Without Numba's reference counts too: each slice of a row would cost two atomic operations, on one
+    cache line that all threads share. So kernels may neither allocate nor return an array.
+    """
+    return _compile(function, _nrt=False)
 
 
 def inner(function: Callable[..., Any]) -> Any:
     """Compile a part that only kernels call: without the (slow to build) door for Python."""
-    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
 def _compile(function: Callable[..., Any], **options: bool) -> Any:
@@ -87,6 +92,23 @@ def atomic_load(typingctx: Any, array: Any, index: Any) -> Any:
         return builder.load_atomic(pointer, "seq_cst", 8)
 
     return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def monotonic_ns(typingctx: Any) -> Any:
+    """Nanoseconds of the clock behind ``time.monotonic``, without allocating."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, number = ir.IntType(64), ir.IntType(32)
+        stamp = cgutils.alloca_once(builder, word, size=2)
+        signature = ir.FunctionType(number, [number, stamp.type])
+        clock = cgutils.get_or_insert_function(builder.module, signature, "clock_gettime")
+        builder.call(clock, [number(6 if sys.platform == "darwin" else 1), stamp])
+        seconds = builder.load(stamp)
+        rest = builder.load(builder.gep(stamp, [number(1)]))
+        return builder.add(builder.mul(seconds, word(1_000_000_000)), rest)
+
+    return types.int64(), codegen
 
 
 def _item_pointer(context: Any, builder: Any, signature: Any, args: Any) -> ir.Value:

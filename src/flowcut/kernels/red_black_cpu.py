@@ -19,6 +19,13 @@ from flowcut.kernels.jit import inner
 
 
 @inner
+def copy_row(source: Any, out: Any) -> None:
+    """out = source, without the temporary that an assignment of arrays makes in case they overlap."""
+    for m in range(out.shape[0]):
+        out[m] = source[m]
+
+
+@inner
 def add_ties(edges: Any, forward: Any, backward: Any, shift: Any, r: int, out: Any) -> bool:
     """out += sum of the ties of every pixel of row r; False where one is NaN, inf or negative."""
     width = out.shape[0]
@@ -45,14 +52,6 @@ def add_ties(edges: Any, forward: Any, backward: Any, shift: Any, r: int, out: A
             for i in range(n):
                 target[i] += ties[i]
     return good
-
-
-@inner
-def _first_step(edges: Any, axis: int, sign: int, r: int, q: int, lo: int, step: int) -> Any:
-    """The ties from row r to row q one step along an axis, from column lo on."""
-    if sign > 0:
-        return edges[axis, r, lo:]
-    return edges[axis, q, lo + step :]
 
 
 @inner
@@ -91,8 +90,9 @@ def schur_row(
         n = min(width, width - u, width - u - v) - lo
         if n <= 0:
             continue
-        first = _first_step(edges, a, sign_a, r, q, lo, u)
-        second = _first_step(edges, b, sign_b, q, l, lo + u, v)
+        # A tie is stored at its lower end: here for a step forward, there for a step back.
+        first = edges[a, r, lo:] if sign_a > 0 else edges[a, q, lo + u :]
+        second = edges[b, q, lo + u :] if sign_b > 0 else edges[b, l, lo + u + v :]
         middle = inverse[q, lo + u :]
         out = buffer[lo:]
         for i in range(n):
@@ -107,7 +107,7 @@ def add_red_neighbours(
     width = out.shape[0]
     last_axis = edges.shape[0] - 1
     for axis in range(edges.shape[0]):
-        for sign in (1, -1):
+        for sign in range(1, -2, -2):
             q = _neighbour_row(forward, backward, axis, sign, r)
             if q < 0:
                 continue
@@ -116,7 +116,7 @@ def add_red_neighbours(
             n = min(width, width - u) - lo
             if n <= 0:
                 continue
-            ties = _first_step(edges, axis, sign, r, q, lo, u)
+            ties = edges[axis, r, lo:] if sign > 0 else edges[axis, q, lo + u :]
             other, other_scale = value[q, lo + u :], scale[q, lo + u :]
             target = out[lo:]
             for i in range(n):
@@ -144,7 +144,7 @@ def assemble(
     for block in range(first, last):
         start, stop = block_rows(rows, block)
         for r in range(start, stop):
-            buffer[:] = leak[r]
+            copy_row(leak[r], buffer)
             add_red_neighbours(edges, forward, backward, r, leak, inverse, buffer)
             compress_row(buffer, parity[r], 1, black_leak[r])
             for tie in range(black_weights.shape[0]):
@@ -182,7 +182,7 @@ def black_diagonal(
         start, stop = block_rows(rows, block)
         for r in range(start, stop):
             out = inverse[r]
-            out[:] = leak[r]
+            copy_row(leak[r], out)
             for e in range(weights.shape[0]):
                 if forward[e, r] >= 0:
                     ties = weights[e, r]
@@ -208,7 +208,7 @@ def reduce_to_black(edges: Any, full: Any, keep: Any, work: Any, strip: int, str
     for block in range(first, last):
         start, stop = block_rows(keep.shape[0], block)
         for r in range(start, stop):
-            buffer[strip] = keep[r]
+            copy_row(keep[r], buffer[strip])
             add_red_neighbours(edges, forward, backward, r, keep, inverse, buffer[strip])
             compress_row(buffer[strip], parity[r], 0, work[r])
 
@@ -235,7 +235,7 @@ def write_red(edges: Any, full: Any, ones: Any, keep: Any, strip: int, strips: i
         start, stop = block_rows(keep.shape[0], block)
         for r in range(start, stop):
             row, sums, inverse_row = keep[r], buffer[strip], inverse[r]
-            sums[:] = row
+            copy_row(row, sums)
             add_red_neighbours(edges, forward, backward, r, keep, ones, sums)
             for m in range(1 - parity[r], row.shape[0], 2):
                 row[m] = sums[m] * inverse_row[m]

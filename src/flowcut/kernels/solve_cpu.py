@@ -36,6 +36,7 @@ from flowcut.kernels.red_black_cpu import (
     add_ties,
     assemble,
     black_diagonal,
+    copy_row,
     reduce_to_black,
     write_black,
     write_red,
@@ -137,7 +138,7 @@ def _prepare(
         bad = 0.0
         for r in range(start, stop):
             row = inverse[r]
-            row[:] = leak[r]
+            copy_row(leak[r], row)
             if not add_ties(edges, forward, backward, shift, r, row):
                 bad = 1.0
             for m in range(row.shape[0]):

@@ -27,7 +27,7 @@ import torch
 from numba.core import types
 from numpy.typing import NDArray
 
-from flowcut.kernels.jit import atomic_add, atomic_load, inner
+from flowcut.kernels.jit import atomic_add, atomic_load, inner, monotonic_ns
 
 # Below so many pixels starting a thread costs more than it brings.
 _STRIP_PIXELS = 1 << 15
@@ -35,8 +35,6 @@ _STRIP_PIXELS = 1 << 15
 _SPINS = 512
 _CAN_YIELD = sys.platform != "win32"
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
-_clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
-_MONOTONIC = 6 if sys.platform == "darwin" else 1
 # A wait this long means that other programs hold the core of a strip. On a machine that busy strips take
 # many times as long as one thread alone, so when such waits add up to more than a few milliseconds and
 # half of the run, the run is called off, and for a while nobody tries again.
@@ -208,10 +206,10 @@ def meet(barrier: Any, strips: int) -> bool:
             return False
         spins += 1
         if spins == _SPINS:
-            began = _now()
+            began = monotonic_ns()
         elif spins > _SPINS:
             _sched_yield()
-            now = _now()
+            now = monotonic_ns()
             waited = now - began
             if waited > _LONG_WAIT and _too_busy(barrier, waited, now):
                 atomic_add(barrier, 2, 1)
@@ -226,11 +224,3 @@ def _too_busy(barrier: Any, waited: int, now: int) -> bool:
     """Whether long waits have eaten more than a few milliseconds and half of the run."""
     lost = atomic_load(barrier, 3) + waited
     return lost > _PATIENCE and 2 * lost > now - barrier[4]
-
-
-@inner
-def _now() -> int:
-    """Nanoseconds of the clock behind ``time.monotonic``."""
-    stamp = np.empty(2, dtype=np.int64)
-    _clock_gettime(_MONOTONIC, stamp.ctypes)
-    return stamp[0] * 1_000_000_000 + stamp[1]
