@@ -116,7 +116,7 @@ def test_maximum_principle_and_bound(
 
 
 def test_softmax_of_two_labels_is_sigmoid_of_their_difference() -> None:
-    """Facts of the field: with shared edges a common shift of the scores does not matter."""
+    """With shared edges a common shift of the scores does not matter."""
     scores, edges = _random(dtype=torch.float64)
     both = fc.soft_cut(scores, edges, solver=EXACT)
     one = fc.soft_cut(scores[:, 1:] - scores[:, :1], edges, solver=EXACT)
