@@ -94,7 +94,6 @@ def _grid_cg_reference(
 
 def incident(edges: Tensor, offsets: tuple[tuple[int, ...], ...]) -> Tensor:
     """Sum of the ties of each pixel: (N, G, K, *spatial) -> (N, G, *spatial)."""
-    # L applied to a delta, read at its own place, without the deltas.
     total = edges.new_zeros((*edges.shape[:2], *edges.shape[3:]))
     spatial = tuple(edges.shape[3:])
     for k, offset in enumerate(offsets):
