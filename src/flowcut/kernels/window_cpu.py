@@ -4,48 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from flowcut.kernels.grid_cpu import rows_view, run_pieces
-from flowcut.kernels.jit import inner, jit
+from flowcut.kernels.jit import jit
 from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables, rows_and_columns
-
-
-@inner
-def _add_products(out: Any, left: Any, right: Any, n: int) -> None:
-    for i in range(n):
-        out[i] += left[i] * right[i]
+from flowcut.kernels.taps_cpu import SLOTS, add_one, copy_row, gather_row
+from flowcut.kernels.workspace import workspace
 
 
 @jit
-def _product_rows(weights: Any, x: Any, out: Any, forward: Any, shift: Any, start: int, stop: int) -> None:
-    """out_i = sum_k w_k(i) x_{i+k} for the rows of one image."""
-    width = x.shape[1]
+def _product_rows(
+    weights: Any, x: Any, out: Any, rows: Any, shift: Any, transpose: bool, row: Any, slots: Any,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows of Omega x, or of its transpose (gathered too, so that rows are independent), of one item."""
     for r in range(start, stop):
-        out[r] = 0
-        for k in range(weights.shape[0]):
-            q = forward[k, r]
-            if q >= 0:
-                s = shift[k, r]
-                lo = max(0, -s)
-                n = min(width, width - s) - lo
-                _add_products(out[r, lo:], weights[k, r, lo:], x[q, lo + s :], n)
-
-
-@jit
-def _transpose_rows(weights: Any, u: Any, out: Any, backward: Any, shift: Any, start: int, stop: int) -> None:
-    """out_j = sum_k w_k(j-k) u_{j-k} for the rows of one image: gathered, so rows are independent."""
-    width = u.shape[1]
-    for r in range(start, stop):
-        out[r] = 0
-        for k in range(weights.shape[0]):
-            q = backward[k, r]
-            if q >= 0:
-                s = shift[k, q]
-                lo = max(0, s)
-                n = min(width, width + s) - lo
-                _add_products(out[r, lo:], weights[k, q, lo - s :], u[q, lo - s :], n)
+        gather_row(weights, x, row, rows, shift, r, transpose, slots)
+        for c in range(x.shape[0]):
+            copy_row(out[c, r], row[c])
 
 
 @jit
@@ -62,25 +41,23 @@ def _gradient_rows(u: Any, v: Any, out: Any, forward: Any, shift: Any, start: in
             lo = max(0, -s)
             n = min(width, width - s) - lo
             for c in range(u.shape[0]):
-                _add_products(out[k, r, lo:], u[c, r, lo:], v[c, q, lo + s :], n)
+                add_one(out[k, r, lo:], u[c, r, lo:], v[c, q, lo + s :], n)
 
 
 def _image_product(weights: Tensor, x: Tensor, offsets: list[int], transpose: bool) -> Tensor:
     spatial = tuple(x.shape[2:])
     dtype = common_type(weights, x)
     tables = row_tables(spatial, offsets_from_flat(offsets, len(spatial)))
+    rows = tables.backward if transpose else tables.forward
     out = torch.empty(x.shape, dtype=dtype)
     w, v, y = (rows_view(t.to(dtype), 2, spatial) for t in (weights, x, out))
-    channels = x.shape[1]
 
-    def run(image: int, start: int, stop: int) -> None:
-        n, c = divmod(image, channels)
-        if transpose:
-            _transpose_rows(w[n], v[n, c], y[n, c], tables.backward, tables.shift, start, stop)
-        else:
-            _product_rows(w[n], v[n, c], y[n, c], tables.forward, tables.shift, start, stop)
+    def run(n: int, start: int, stop: int) -> None:
+        row, slots = workspace([((x.shape[1], v.shape[-1]), v.dtype), (SLOTS, np.int64)])
+        _product_rows(w[n], v[n], y[n], rows, tables.shift, transpose, row, slots, start, stop)
 
-    run_pieces(x.shape[0] * channels, *rows_and_columns(spatial), run)
+    if x.shape[1]:
+        run_pieces(x.shape[0], *rows_and_columns(spatial), run)
     return out.to(x.dtype)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 # Bytes a thread keeps between solves; larger buffers go back to the system.
 _KEPT = 1 << 24
@@ -22,6 +24,20 @@ _KEPT = 1 << 24
 # pages, so that the arrays do not all fall into the same lines of the cache.
 _MARGIN = 73 * 64
 _ALIGNMENT = 64
+
+
+def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor in memory that NumPy asks the system for.
+
+    NumPy asks for huge pages where PyTorch does not, and what costs in a large new array is the number of
+    pages: 50 million floats are there four times as fast.
+
+    Examples
+    --------
+    >>> fresh((2, 3), torch.float32).shape
+    torch.Size([2, 3])
+    """
+    return torch.from_numpy(np.empty(tuple(shape), dtype=torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 class _Kept(threading.local):
