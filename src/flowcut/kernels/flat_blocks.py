@@ -1,0 +1,113 @@
+"""What kernels on flat layouts do with one block of places, and who runs the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from flowcut.kernels.jit import inner
+from flowcut.kernels.threads import run_crew, run_items
+
+# Runs a kernel with these arguments on one picture, with helpers or without.
+Runner = Callable[[Any, tuple[Any, ...]], Any]
+
+# Parts of one picture that are summed by themselves: the number does not depend on threads, and so the
+# sum of the parts has the same bits for any number of them.
+PIECES = 32
+# Below so many pixels a helper costs more than it brings.
+_SMALL = 1 << 14
+
+
+@inner
+def share(count: int, part: int, parts: int) -> tuple[int, int]:
+    """First and last (exclusive) of ``count`` things that a part takes."""
+    return count * part // parts, count * (part + 1) // parts
+
+
+@inner
+def add_four(
+    out: Any, w0: Any, w1: Any, w2: Any, w3: Any, x0: Any, x1: Any, x2: Any, x3: Any, n: int
+) -> None:
+    """out += w0 x0 + w1 x1 + w2 x2 + w3 x3."""
+    for i in range(n):
+        out[i] += (w0[i] * x0[i] + w1[i] * x1[i]) + (w2[i] * x2[i] + w3[i] * x3[i])
+
+
+@inner
+def add_one(out: Any, w: Any, x: Any, n: int) -> None:
+    """out += w x."""
+    for i in range(n):
+        out[i] += w[i] * x[i]
+
+
+@inner
+def gather_block(weights: Any, x: Any, out: Any, shifts: Any, transpose: bool, at: int, n: int) -> None:
+    """out = Omega x, or Omega^T x, on n places from ``at``: four taps at once, all channels while they last.
+
+    Forward, out_i = sum_k w_k(i) x(i + d_k); transposed, out_j = sum_k w_k(j - d_k) x(j - d_k).
+    """
+    for c in range(x.shape[0]):
+        row = out[c, at:]
+        for i in range(n):
+            row[i] = 0
+    taps = len(shifts)
+    for k in range(0, taps - 3, 4):
+        a, b, d, e = shifts[k], shifts[k + 1], shifts[k + 2], shifts[k + 3]
+        if transpose:
+            a, b, d, e = -a, -b, -d, -e
+        p0, p1, p2, p3 = at + a, at + b, at + d, at + e
+        o0, o1, o2, o3 = at, at, at, at
+        if transpose:
+            o0, o1, o2, o3 = p0, p1, p2, p3
+        for c in range(x.shape[0]):
+            add_four(
+                out[c, at:], weights[k, o0:], weights[k + 1, o1:], weights[k + 2, o2:], weights[k + 3, o3:],
+                x[c, p0:], x[c, p1:], x[c, p2:], x[c, p3:], n,
+            )  # fmt: skip
+    for k in range(taps - taps % 4, taps):
+        p = at - shifts[k] if transpose else at + shifts[k]
+        o = p if transpose else at
+        for c in range(x.shape[0]):
+            add_one(out[c, at:], weights[k, o:], x[c, p:], n)
+
+
+@inner
+def replicate_block(s: Any, x: Any, mean: Any, at: int, n: int) -> None:
+    """x <- R_s x = s (x - <s, x>) on n places from ``at`` (LAF (2.4a)); s, x (C, length), mean (n,)."""
+    for i in range(n):
+        mean[i] = 0
+    for c in range(x.shape[0]):
+        add_one(mean, s[c, at:], x[c, at:], n)
+    for c in range(x.shape[0]):
+        row, own = x[c, at:], s[c, at:]
+        for i in range(n):
+            row[i] = own[i] * (row[i] - mean[i])
+
+
+@inner
+def dot(u: Any, v: Any, n: int) -> float:
+    """Inner product of n numbers in their own precision."""
+    total = u.dtype.type(0)
+    for i in range(n):
+        total += u[i] * v[i]
+    return total
+
+
+def run_images(items: int, pixels: int, work: Callable[[int, Runner], object]) -> None:
+    """Call ``work(item, run)``: small pictures side by side, a large one with helpers.
+
+    ``run(kernel, arguments)`` runs a kernel that takes last whether it leads, and its crew.
+    """
+    threads = torch.get_num_threads()
+    helpers = 0 if items >= threads or pixels < _SMALL else threads - 1
+
+    def run(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+        return run_crew(kernel, arguments, helpers)
+
+    if helpers:
+        for n in range(items):
+            work(n, run)
+    else:
+        run_items(lambda n: work(n, run), items)
