@@ -9,6 +9,26 @@ from flowcut.core.results import NotConvergedError, Result, Solution
 from flowcut.core.warnings import FlowcutWarning
 from flowcut.cut.random_walker import random_walker
 from flowcut.cut.soft_cut import SoftCut, soft_cut
+from flowcut.flow.adaptive import AdaptiveRKMK
+from flowcut.flow.couplings import ConvolutionCouplings, DenseCouplings, WindowCouplings
+from flowcut.flow.distances import kmeans, label_distances
+from flowcut.flow.integrators import RKMK, GeometricEuler
+from flowcut.flow.linear import LinearAssignmentFlow, integrate_linear_flow, linear_assignment_flow
+from flowcut.flow.nonlinear import (
+    AssignmentFlow,
+    assignment_flow,
+    integrate_assignment_flow,
+    round_assignment,
+)
+from flowcut.flow.s_flow import SFlow, integrate_s_flow, s_flow
+from flowcut.flow.stopping import EntropyBelow, IntegralWithin
+from flowcut.flow.weights import (
+    gaussian_weights,
+    normalize_weights,
+    softmax_weights,
+    uniform_weights,
+    weights_entropy,
+)
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
@@ -20,22 +40,47 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CG",
+    "RKMK",
+    "AdaptiveRKMK",
+    "AssignmentFlow",
     "Auto",
     "Cholesky",
+    "ConvolutionCouplings",
+    "DenseCouplings",
+    "EntropyBelow",
     "FlowcutWarning",
+    "GeometricEuler",
     "Graph",
     "GridOperator",
+    "IntegralWithin",
+    "LinearAssignmentFlow",
     "Neighborhood",
     "NotConvergedError",
     "Result",
+    "SFlow",
     "SoftCut",
     "Solution",
     "ThesisCG",
+    "WindowCouplings",
+    "assignment_flow",
     "axes_from_edges",
     "edges_from_axes",
+    "gaussian_weights",
+    "integrate_assignment_flow",
+    "integrate_linear_flow",
+    "integrate_s_flow",
+    "kmeans",
+    "label_distances",
+    "linear_assignment_flow",
+    "normalize_weights",
     "random_walker",
+    "round_assignment",
+    "s_flow",
     "soft_cut",
+    "softmax_weights",
     "solve",
+    "uniform_weights",
+    "weights_entropy",
 ]
 
 # Modules that need the extra ``vision``: imported when they are first asked for.
