@@ -16,7 +16,7 @@ from skimage.filters import gaussian, threshold_otsu
 from torch import Tensor
 
 import flowcut as fc
-from flowcut.vision.atomic import atomic_write
+from flowcut.core.atomic import atomic_write
 from flowcut.vision.labels import predict_labels
 from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, draw_panel, encode_png
 

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from flowcut.core.atomic import atomic_write
 from flowcut.train.build import build_loss, network_config, pick_device
 from flowcut.train.datasets import Splits, build_datasets, read_all
 from flowcut.train.history import History
@@ -30,8 +31,8 @@ from flowcut.train.recipe import Recipe
 from flowcut.train.run_folder import RunFolder, prepare_run, write_text
 from flowcut.train.surroundings import surroundings
 from flowcut.train.task import SegmentationTask
-from flowcut.vision.atomic import atomic_write
 from flowcut.vision.checkpoints import save_checkpoint
+from flowcut.vision.data import RandomCrops
 from flowcut.vision.metrics import MeanAndError
 from flowcut.vision.networks import build_network
 from flowcut.vision.panel import draw_panel, encode_png
@@ -228,10 +229,16 @@ def _train(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
-        order = EpochOrder(len(splits.train), training.seed)  # type: ignore[arg-type]
+        order = EpochOrder(
+            len(splits.train),  # type: ignore[arg-type]
+            training.seed,
+            draws=isinstance(splits.train, RandomCrops),
+        )
+        # Crops make batches of pictures of any size; whole pictures of different size make none.
+        whole = training.batch_size if recipe.dataset.size is not None else 1
         loaders = (
             DataLoader(splits.train, training.batch_size, sampler=order, num_workers=training.workers),
-            DataLoader(splits.val, training.batch_size, num_workers=training.workers),
+            DataLoader(splits.val, whole, num_workers=training.workers),
         )
         # weights_only: a checkpoint that is not ours must not run code.
         trainer.fit(task, *loaders, ckpt_path=run.last if resume else None, weights_only=True)

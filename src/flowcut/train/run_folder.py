@@ -6,9 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowcut.core.atomic import atomic_write, prepare_folder
 from flowcut.train.recipe import Recipe
 from flowcut.train.recipe_file import dump_recipe, read_recipe
-from flowcut.vision.atomic import atomic_write, prepare_folder
 
 __all__ = ["RunFolder", "prepare_run", "write_text"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowcut.vision.atomic import atomic_write
+from flowcut.core.atomic import atomic_write
 from flowcut.vision.networks import build_network
 
 FORMAT = "flowcut.checkpoint"

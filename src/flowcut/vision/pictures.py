@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from flowcut.vision.atomic import atomic_write
+from flowcut.core.atomic import atomic_write
 from flowcut.vision.palette import blend, palette
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")

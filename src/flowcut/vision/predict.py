@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from flowcut.core.atomic import prepare_folder
 from flowcut.core.warnings import FlowcutWarning
-from flowcut.vision.atomic import prepare_folder
 from flowcut.vision.labels import num_labels, predict_labels
 from flowcut.vision.metrics import Accuracy, DistinctFigures, IoU, MeanAndError, PerImageMetric
 from flowcut.vision.pictures import PictureError, list_pictures, read_image, write_mask, write_overlay

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowcut.apps.output import mean_and_error, show
 from flowcut.apps.page import demo_page
+from flowcut.core.atomic import prepare_folder
 from flowcut.train.fit import FitResult, fit, plain_scores, say_on_stderr
 from flowcut.train.pictures import look_inside
 from flowcut.train.recipe import DataRecipe, NetworkRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from flowcut.train.run_folder import write_text
-from flowcut.vision.atomic import prepare_folder
 from flowcut.vision.metrics import DistinctFigures
 from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, encode_png
 

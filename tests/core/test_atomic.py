@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from flowcut.vision.atomic import atomic_write, prepare_folder
+from flowcut.core.atomic import atomic_write, prepare_folder
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
