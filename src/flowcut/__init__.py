@@ -10,9 +10,12 @@ from flowcut.core.warnings import FlowcutWarning
 from flowcut.cut.random_walker import random_walker
 from flowcut.cut.soft_cut import SoftCut, soft_cut
 from flowcut.flow.adaptive import AdaptiveRKMK
+from flowcut.flow.angle import AngleLoss, angle_loss
 from flowcut.flow.couplings import ConvolutionCouplings, DenseCouplings, WindowCouplings
+from flowcut.flow.descent import AdamDescent, MomentumDescent, RiemannianDescent
 from flowcut.flow.distances import kmeans, label_distances
 from flowcut.flow.integrators import RKMK, GeometricEuler
+from flowcut.flow.learning import learn_weights
 from flowcut.flow.linear import LinearAssignmentFlow, integrate_linear_flow, linear_assignment_flow
 from flowcut.flow.nonlinear import (
     AssignmentFlow,
@@ -22,6 +25,8 @@ from flowcut.flow.nonlinear import (
 )
 from flowcut.flow.s_flow import SFlow, integrate_s_flow, s_flow
 from flowcut.flow.stopping import EntropyBelow, IntegralWithin
+from flowcut.flow.subspace import GradientSubspace, gradient_subspace
+from flowcut.flow.weight_fit import WeightFit
 from flowcut.flow.weights import (
     gaussian_weights,
     normalize_weights,
@@ -41,7 +46,9 @@ __version__ = "0.1.0"
 __all__ = [
     "CG",
     "RKMK",
+    "AdamDescent",
     "AdaptiveRKMK",
+    "AngleLoss",
     "AssignmentFlow",
     "Auto",
     "Cholesky",
@@ -50,27 +57,34 @@ __all__ = [
     "EntropyBelow",
     "FlowcutWarning",
     "GeometricEuler",
+    "GradientSubspace",
     "Graph",
     "GridOperator",
     "IntegralWithin",
     "LinearAssignmentFlow",
+    "MomentumDescent",
     "Neighborhood",
     "NotConvergedError",
     "Result",
+    "RiemannianDescent",
     "SFlow",
     "SoftCut",
     "Solution",
     "ThesisCG",
+    "WeightFit",
     "WindowCouplings",
+    "angle_loss",
     "assignment_flow",
     "axes_from_edges",
     "edges_from_axes",
     "gaussian_weights",
+    "gradient_subspace",
     "integrate_assignment_flow",
     "integrate_linear_flow",
     "integrate_s_flow",
     "kmeans",
     "label_distances",
+    "learn_weights",
     "linear_assignment_flow",
     "normalize_weights",
     "random_walker",

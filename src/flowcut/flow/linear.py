@@ -161,7 +161,7 @@ neighborhood, on_failure
     >>> integrate_linear_flow(distances, torch.ones(1, 1, 2), time=1.0).softmax(dim=1)[0, 0] > 0.5
     tensor([True, True])
     """
-    options = _options(time, krylov_dim, tolerance, steps, relinearizations, rank, gradient)
+    options = read_options(time, krylov_dim, tolerance, steps, relinearizations, rank, gradient)
     evidence, weights, window = read_inputs(distances, weights, rho, neighborhood)
     if gradient == "exact":
         check_size(distances.shape[1], evidence[0, 0].numel() if len(evidence) else 0)
@@ -171,7 +171,7 @@ neighborhood, on_failure
     total: Tensor | None = None
     for _ in range(relinearizations + 1):
         logits = start if total is None else total if start is None else start + total
-        moved, error = _integrate(window, weights, _add(logits, evidence), time, steps, options)
+        moved, error = run_linear_flow(window, weights, _add(logits, evidence), time, steps, options)
         if tolerance is not None:
             report_tolerance(error, moved, tolerance, on_failure)
         total = _add(total, moved)
@@ -179,10 +179,10 @@ neighborhood, on_failure
     return total
 
 
-def _integrate(
+def run_linear_flow(
     window: Window, weights: Tensor, evidence: Tensor, time: float, steps: int, options: Options
 ) -> tuple[Tensor, Tensor]:
-    """One linearisation: Y(T) and the sum of the estimated errors of its steps, (N,)."""
+    """One linearisation of checked inputs: Y(T) and the sum of the estimated errors of its steps, (N,)."""
     if options.gradient == "autograd-euler":
         return _euler(window, weights, evidence, time, options.dim), evidence.new_zeros(len(evidence))
     y: Tensor | None = None
@@ -221,10 +221,17 @@ def _add(first: Tensor | None, second: Tensor) -> Tensor:
     return second if first is None else first + second
 
 
-def _options(
+def read_options(
     time: float, krylov_dim: int, tolerance: float | None, steps: int, relinearizations: int,
     rank: int | None, gradient: str,
 ) -> Options:  # fmt: skip
+    """Check the numbers of a linear flow.
+
+    Raises
+    ------
+    ValueError
+        One is out of its range.
+    """
     check_positive("time", time)
     for name, number, least in (
         ("krylov_dim", krylov_dim, 1),
@@ -275,7 +282,7 @@ class LinearAssignmentFlow(nn.Module):
     ) -> None:
         super().__init__()
         check_positive("rho", rho)
-        _options(time, krylov_dim, tolerance, steps, relinearizations, rank, gradient)
+        read_options(time, krylov_dim, tolerance, steps, relinearizations, rank, gradient)
         self.rho, self.time, self.krylov_dim, self.tolerance = rho, time, krylov_dim, tolerance
         self.steps, self.relinearizations, self.rank = steps, relinearizations, rank
         self.gradient: Gradient = gradient
