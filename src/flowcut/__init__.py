@@ -21,8 +21,8 @@ from flowcut.flow.nonlinear import (
     AssignmentFlow,
     assignment_flow,
     integrate_assignment_flow,
-    round_assignment,
 )
+from flowcut.flow.rounding import round_assignment
 from flowcut.flow.s_flow import SFlow, integrate_s_flow, s_flow
 from flowcut.flow.stopping import EntropyBelow, IntegralWithin
 from flowcut.flow.subspace import GradientSubspace, gradient_subspace

@@ -20,8 +20,8 @@ from flowcut.flow.nonlinear import (
     AssignmentFlow,
     assignment_flow,
     integrate_assignment_flow,
-    round_assignment,
 )
+from flowcut.flow.rounding import round_assignment
 from flowcut.flow.stopping import EntropyBelow, IntegralWithin
 from flowcut.flow.weights import normalize_weights, softmax_weights, uniform_weights
 from tests.truths.flows import dense_omega, literal_similarity, replicate, window_offsets

@@ -22,6 +22,7 @@ from flowcut.flow.inputs import read_inputs
 from flowcut.flow.krylov import Options
 from flowcut.flow.linear import Gradient, read_options, run_linear_flow
 from flowcut.flow.natural import NaturalParameters
+from flowcut.flow.rounding import round_assignment
 from flowcut.flow.weight_fit import Progress, WeightFit
 from flowcut.flow.weights import uniform_weights
 from flowcut.flow.window import Window
@@ -171,7 +172,7 @@ class _Problem(NamedTuple):
             else self.target != self.ignore_index
         )
         count = int(valid.sum())
-        return float(((value.argmax(dim=1) != self.target) & valid).sum()) / max(1, count)
+        return float(((round_assignment(value) != self.target) & valid).sum()) / max(1, count)
 
 
 def _descend(

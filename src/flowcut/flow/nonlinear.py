@@ -154,27 +154,6 @@ def integrate_assignment_flow(
     return integrate(similarity, start, integrator or GeometricEuler(), time, until, on_failure)
 
 
-def round_assignment(assignment: Tensor) -> Tensor:
-    """The label with the largest assignment at each pixel ("trivial rounding", LAF below (2.3)).
-
-    Parameters
-    ----------
-    assignment
-        (N, J, *spatial): W, or logits.
-
-    Returns
-    -------
-    Tensor
-        (N, *spatial) int64; the smallest label where several are equal.
-
-    Examples
-    --------
-    >>> round_assignment(torch.tensor([[[0.2, 0.9], [0.8, 0.1]]]))
-    tensor([[1, 0]])
-    """
-    return assignment.argmax(dim=1)
-
-
 class AssignmentFlow(nn.Module):
     """:func:`assignment_flow` as a layer that returns logits, for a fixed time by default.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowcut.core.atomic import atomic_write
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.flow.rounding import round_assignment
 from flowcut.flow.weights import weights_entropy
 
 _VERSION = 1
@@ -58,7 +59,7 @@ class WeightFit:
     @property
     def labels(self) -> Tensor:
         """(N, *spatial) int64: the largest entry of V."""
-        return self.value.argmax(dim=1)
+        return round_assignment(self.value)
 
     @property
     def entropy(self) -> Tensor:
