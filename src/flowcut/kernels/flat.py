@@ -53,19 +53,23 @@ class Flat(NamedTuple):
 @lru_cache(maxsize=64)
 def flat_layout(spatial: Spatial, offsets: tuple[Offset, ...]) -> Flat:
     """The layout for windows of these offsets."""
+    strides, margin, used = _sizes(spatial, offsets)
+    starts = np.full(1, margin, np.int64)
+    for length, stride in zip(spatial[:-1], strides[:-1], strict=True):
+        starts = (starts[:, None] + stride * np.arange(length)).ravel()
+    shifts = np.array(offsets, np.int64) @ np.array(strides, np.int64)
+    return Flat(2 * margin + used, margin // BLOCK, (margin + used) // BLOCK, starts, shifts)
+
+
+def _sizes(spatial: Spatial, offsets: tuple[Offset, ...]) -> tuple[list[int], int, int]:
+    """Strides of the axes, places of a margin, places between the margins; sizes may be symbols."""
     reach = [max(abs(o[axis]) for o in offsets) for axis in range(len(spatial))]
     strides = [1] * len(spatial)
     for axis in range(len(spatial) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * (spatial[axis + 1] + reach[axis + 1])
     far = sum(r * s for r, s in zip(reach, strides, strict=True))
     # Taps of the last block, and of a row lengthened to whole vectors, stay within the margin.
-    margin = _round_up(far + _VECTOR)
-    used = _round_up(spatial[0] * strides[0])
-    starts = np.full(1, margin, np.int64)
-    for length, stride in zip(spatial[:-1], strides[:-1], strict=True):
-        starts = (starts[:, None] + stride * np.arange(length)).ravel()
-    shifts = np.array(offsets, np.int64) @ np.array(strides, np.int64)
-    return Flat(2 * margin + used, margin // BLOCK, (margin + used) // BLOCK, starts, shifts)
+    return strides, _round_up(far + _VECTOR), _round_up(spatial[0] * strides[0])
 
 
 @lru_cache(maxsize=16)
@@ -77,7 +81,9 @@ def places(spatial: Spatial, offsets: tuple[Offset, ...]) -> Tensor:
 
 def flat_length(spatial: Spatial, offsets: tuple[Offset, ...]) -> int:
     """Number of places; 0 where there are no pixels."""
-    return flat_layout(spatial, offsets).length if math.prod(spatial) else 0
+    # Not by flat_layout: while a program is compiled for any size, sizes are symbols that no cache can hold.
+    _, margin, used = _sizes(spatial, offsets)
+    return 2 * margin + used if math.prod(spatial) else 0
 
 
 def pack_reference(x: Tensor, offsets: tuple[Offset, ...]) -> Tensor:
@@ -110,24 +116,45 @@ def pack_rows(x: Any, out: Any, starts: Any, start: int, stop: int) -> None:
 
 
 @inner
-def pack_weight_rows(
-    weights: Any, out: Any, starts: Any, forward: Any, shift: Any, start: int, stop: int
+def pack_weight_block(
+    weights: Any, out: Any, starts: Any, shifts: Any, forward: Any, shift: Any, transpose: bool, at: int
 ) -> None:
-    """Rows of weights (K, R, W) into out (K, length); what has no neighbour is neither read nor kept."""
-    width = weights.shape[2]
+    """Weights (K, R, W) of the BLOCK places from ``at`` into out (K, BLOCK).
+
+    A block's weights lie together, so that they are read as one stream. For the transpose, w_k stands at the
+    place of the neighbour: Omega^T then is a sum over taps of this place like Omega. What has no neighbour is
+    neither read nor kept.
+    """
+    width, rows = weights.shape[2], len(starts)
     for k in range(weights.shape[0]):
-        for r in range(start, stop):
-            source, target = weights[k, r], out[k, starts[r] :]
-            lo, hi = 0, 0
+        target = out[k]
+        for i in range(BLOCK):
+            target[i] = 0
+        # Pixels of these places, or whose neighbour k they are.
+        low = at - shifts[k] if transpose else at
+        r = _row_before(starts, low)
+        while r < rows and starts[r] < low + BLOCK:
             if forward[k, r] >= 0:
-                lo, hi = max(0, -shift[k, r]), min(width, width - shift[k, r])
-            for i in range(min(lo, width)):
-                target[i] = 0
-            for i in range(lo, hi):
-                target[i] = source[i]
-            for i in range(max(lo, hi), width):
-                target[i] = 0
-            clear_gap(out[k], starts, r, width)
+                first = max(max(0, -shift[k, r]), low - starts[r])
+                last = min(min(width, width - shift[k, r]), low + BLOCK - starts[r])
+                if last > first:
+                    source, place = weights[k, r, first:], target[starts[r] + first - low :]
+                    for i in range(last - first):
+                        place[i] = source[i]
+            r += 1
+
+
+@inner
+def _row_before(starts: Any, place: int) -> int:
+    """The last row that starts at or before a place; 0 where there is none."""
+    low, high = 0, len(starts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if starts[middle] <= place:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @inner

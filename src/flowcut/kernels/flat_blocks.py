@@ -46,31 +46,24 @@ def add_one(out: Any, w: Any, x: Any, n: int) -> None:
 def gather_block(weights: Any, x: Any, out: Any, shifts: Any, transpose: bool, at: int, n: int) -> None:
     """out = Omega x, or Omega^T x, on n places from ``at``: four taps at once, all channels while they last.
 
-    Forward, out_i = sum_k w_k(i) x(i + d_k); transposed, out_j = sum_k w_k(j - d_k) x(j - d_k).
+    weights (K, n) belong to these places (:func:`flowcut.kernels.flat.pack_weight_block`):
+    out_i = sum_k weights_k(i) x(i + d_k), with -d_k for the transpose.
     """
     for c in range(x.shape[0]):
         row = out[c, at:]
         for i in range(n):
             row[i] = 0
-    taps = len(shifts)
+    taps, sign = len(shifts), -1 if transpose else 1
     for k in range(0, taps - 3, 4):
-        a, b, d, e = shifts[k], shifts[k + 1], shifts[k + 2], shifts[k + 3]
-        if transpose:
-            a, b, d, e = -a, -b, -d, -e
-        p0, p1, p2, p3 = at + a, at + b, at + d, at + e
-        o0, o1, o2, o3 = at, at, at, at
-        if transpose:
-            o0, o1, o2, o3 = p0, p1, p2, p3
+        p0, p1 = at + sign * shifts[k], at + sign * shifts[k + 1]
+        p2, p3 = at + sign * shifts[k + 2], at + sign * shifts[k + 3]
+        w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
         for c in range(x.shape[0]):
-            add_four(
-                out[c, at:], weights[k, o0:], weights[k + 1, o1:], weights[k + 2, o2:], weights[k + 3, o3:],
-                x[c, p0:], x[c, p1:], x[c, p2:], x[c, p3:], n,
-            )  # fmt: skip
+            add_four(out[c, at:], w0, w1, w2, w3, x[c, p0:], x[c, p1:], x[c, p2:], x[c, p3:], n)
     for k in range(taps - taps % 4, taps):
-        p = at - shifts[k] if transpose else at + shifts[k]
-        o = p if transpose else at
+        p = at + sign * shifts[k]
         for c in range(x.shape[0]):
-            add_one(out[c, at:], weights[k, o:], x[c, p:], n)
+            add_one(out[c, at:], weights[k], x[c, p:], n)
 
 
 @inner

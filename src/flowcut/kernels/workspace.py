@@ -7,6 +7,7 @@ buffer it needed, up to a limit.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -26,18 +27,32 @@ _MARGIN = 73 * 64
 _ALIGNMENT = 64
 
 
-def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor in memory that NumPy asks the system for.
+def aligned(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    """An uninitialised array that begins at a line of the cache, so that no vector load straddles two.
 
-    NumPy asks for huge pages where PyTorch does not, and what costs in a large new array is the number of
-    pages: 50 million floats are there four times as fast.
+    The memory is NumPy's, which asks the system for huge pages where PyTorch does not: what costs in a large
+    new array is the number of its pages.
+
+    Examples
+    --------
+    >>> aligned((2, 3), np.float32).shape
+    (2, 3)
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """:func:`aligned` as a tensor.
 
     Examples
     --------
     >>> fresh((2, 3), torch.float32).shape
     torch.Size([2, 3])
     """
-    return torch.from_numpy(np.empty(tuple(shape), dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+    return torch.from_numpy(aligned(tuple(shape), torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 class _Kept(threading.local):
