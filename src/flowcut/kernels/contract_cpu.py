@@ -14,7 +14,7 @@ from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.jit import atomic_add, inner, jit
 from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables
 from flowcut.kernels.threads import next_piece
-from flowcut.kernels.workspace import fresh
+from flowcut.kernels.workspace import aligned, fresh
 
 
 @inner
@@ -218,10 +218,10 @@ def contract_cpu(
     ranks, channels = b.shape[2], s.shape[1]
 
     def work(n: int, run: Runner) -> None:
-        packed = np.empty((channels, layout.length), kind)
-        targets = np.empty((ranks * channels + channels, layout.length), kind)
+        packed = aligned((channels, layout.length), kind)
+        targets = aligned((ranks * channels + channels, layout.length), kind)
         # For every thread a row of factors, of what they are made from, and of the gradient.
-        rooms = np.empty((torch.get_num_threads(), len(targets) + channels + 4, whole_vectors(width)), kind)
+        rooms = aligned((torch.get_num_threads(), len(targets) + channels + 4, whole_vectors(width)), kind)
         run(
             _prepare,
             (s[n], l[n], packed, targets, layout.starts, q[n], b[n], layout.first, layout.last),

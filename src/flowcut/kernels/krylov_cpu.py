@@ -17,7 +17,7 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from flowcut.core.neighborhood import Offset
-from flowcut.kernels.flat import BLOCK, flat_layout, flat_length, pack_rows, pack_weight_rows
+from flowcut.kernels.flat import BLOCK, flat_layout, flat_length, pack_rows, pack_weight_block
 from flowcut.kernels.flat_blocks import (
     PIECES,
     Runner,
@@ -30,19 +30,28 @@ from flowcut.kernels.flat_blocks import (
 from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.jit import inner, jit
 from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables
-from flowcut.kernels.threads import await_phase, await_pieces, next_piece, open_phase, piece_done
-from flowcut.kernels.workspace import fresh
+from flowcut.kernels.threads import (
+    MAX_PHASES,
+    await_phase,
+    await_pieces,
+    next_piece,
+    open_phase,
+    piece_done,
+)
+from flowcut.kernels.workspace import aligned, fresh
 
 # A vector that loses so much of its length to the earlier ones is no longer orthogonal to them: again.
 _CANCELLED = 0.03
 _BREAKDOWN = 64.0
+# Columns of H that one call of the kernel makes: with three passes each, a crew has phases for them.
+_COLUMNS = MAX_PHASES // 4
 # What a phase does with every piece.
 _PACK, _PRODUCT, _UPDATE, _DOT = range(4)
 
 
 @inner
 def _product_piece(
-    weights: Any, similarity: Any, x: Any, basis: Any, count: int, dots: Any, shifts: Any,
+    weights: Any, similarity: Any, x: Any, basis: Any, count: int, dots: Any, shapes: Any,
     transpose: bool, mean: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     """basis[count] = A x, or Omega^T x; dots[i] = <basis[i], basis[count]> for i <= count."""
@@ -51,7 +60,8 @@ def _product_piece(
         dots[i] = 0
     for block in range(start, stop):
         at = block * BLOCK
-        gather_block(weights, x, out, shifts, transpose, at, BLOCK)
+        own = weights[block - shapes.blocks[0]]
+        gather_block(own, x, out, shapes.shifts, transpose, at, BLOCK)
         if not transpose:
             replicate_block(similarity, out, mean, at, BLOCK)
         for c in range(x.shape[0]):
@@ -103,13 +113,17 @@ def _update_piece(
 
 
 @inner
-def _pack_piece(room: Any, shapes: Any, start: int, stop: int) -> None:
-    """Rows of weights, similarity and start vector in the flat layout."""
-    pack_weight_rows(
-        room.weights, room.flat_weights, shapes.starts, shapes.forward, shapes.shift, start, stop
-    )
+def _pack_piece(room: Any, shapes: Any, transpose: bool, piece: int) -> None:
+    """Weights, similarity and start vector in the flat layout."""
+    start, stop = share(len(shapes.starts), piece, PIECES)
     pack_rows(room.similarity, room.flat_similarity, shapes.starts, start, stop)
     pack_rows(room.start, room.basis[0], shapes.starts, start, stop)
+    for block in range(shapes.blocks[piece], shapes.blocks[piece + 1]):
+        own = room.flat_weights[block - shapes.blocks[0]]
+        pack_weight_block(
+            room.weights, own, shapes.starts, shapes.shifts, shapes.forward, shapes.shift, transpose,
+            block * BLOCK,
+        )  # fmt: skip
 
 
 @inner
@@ -133,11 +147,11 @@ def _help(room: Any, shapes: Any, order: Any, transpose: bool, crew: Any, phase:
         start, stop = shapes.blocks[piece], shapes.blocks[piece + 1]
         similarity, basis, sums = room.flat_similarity, room.basis, room.partial[piece]
         if kind == _PACK:
-            _pack_piece(room, shapes, *share(len(shapes.starts), piece, PIECES))
+            _pack_piece(room, shapes, transpose, piece)
         elif kind == _PRODUCT:
             x = room.replicated if transpose else basis[j]
             _product_piece(
-                room.flat_weights, similarity, x, basis, j + 1, sums, shapes.shifts, transpose,
+                room.flat_weights, similarity, x, basis, j + 1, sums, shapes, transpose,
                 room.mean[piece], start, stop,
             )  # fmt: skip
         elif kind == _UPDATE:
@@ -250,13 +264,15 @@ class _Item:
         """Room to work in."""
         basis, kind = self.basis[n], self.basis.dtype
         length, channels = basis.shape[2], basis.shape[1]
-        flat_weights = np.empty((self.weights.shape[1], length), kind)
+        blocks = self.shapes.blocks[-1] - self.shapes.blocks[0]
+        flat_weights = aligned((blocks, self.weights.shape[1], BLOCK), kind)
         # What a transposed product starts from, R_S of a vector; its gaps stay zero.
-        replicated = np.zeros(basis.shape[1:] if self.transpose else (1, 1), kind)
+        replicated = aligned(basis.shape[1:] if self.transpose else (1, 1), kind)
+        replicated[:] = 0
         return _Room(
             self.weights[n], self.similarity[n], self.start[n], flat_weights,
-            np.empty((channels, length), kind), basis, replicated, np.zeros((PIECES, dim + 2)),
-            np.empty((PIECES, BLOCK), kind),
+            aligned((channels, length), kind), basis, replicated, np.zeros((PIECES, dim + 2)),
+            aligned((PIECES, BLOCK), kind),
         )  # fmt: skip
 
     def build(
@@ -267,7 +283,7 @@ class _Item:
         room, order, sums = self.room(n, dim), np.zeros(dim + 4), np.zeros(dim + 2)
         done, steps = 0, 0
         while done < dim:
-            end = done + 1 if tolerance > 0 else dim
+            end = min(done + (1 if tolerance > 0 else _COLUMNS), dim)
             arguments = (room, self.shapes, norms, h, order, sums, self.transpose, done, end, self.tiny)
             steps, done = run(_arnoldi, arguments), end
             if steps < end or (tolerance > 0 and _accurate(h[: end + 1, :end], time, tolerance)):
@@ -283,7 +299,8 @@ def _error(h: NDArray[Any], time: float) -> float:
 
 
 def _accurate(h: NDArray[Any], time: float, tolerance: float) -> bool:
-    return _error(h, time) <= tolerance * float(np.linalg.norm(_phi(h, time)[:, 0]))
+    with np.errstate(over="ignore"):
+        return _error(h, time) <= tolerance * float(np.linalg.norm(_phi(h, time)[:, 0]))
 
 
 def _phi(h: NDArray[Any], time: float) -> NDArray[Any]:
@@ -294,7 +311,9 @@ def _phi(h: NDArray[Any], time: float) -> NDArray[Any]:
     whole = np.zeros((m + 2, m + 2))
     whole[:m, :m] = h[:m]
     whole[0, m], whole[m, m + 1] = 1, 1
-    columns: NDArray[Any] = expm(time * whole)[:m, m:]
+    # Times too long for double precision give infinity or NaN, which is not a tolerance met.
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns: NDArray[Any] = expm(time * whole)[:m, m:]
     return columns
 
 

@@ -235,6 +235,9 @@ def _too_busy(barrier: Any, waited: int, now: int) -> bool:
     return lost > _PATIENCE and 2 * lost > now - barrier[4]
 
 
+# Sending helpers away costs a millisecond, so it may be tried again soon.
+_SECONDS_WITHOUT_CREW = 0.03
+_no_crew_until = 0.0
 # Phases of one crew, and so passes of one kernel, at most.
 MAX_PHASES = 1024
 
@@ -246,9 +249,9 @@ def run_crew(kernel: Callable[..., Any], args: tuple[Any, ...], helpers: int) ->
     opened (:func:`open_phase`) until it has left. When it once has to wait long for one of them, because
     other programs hold its core, they are sent away, and for a while nobody tries again.
     """
-    global _alone_until
+    global _no_crew_until
     crew = np.zeros(2 + 2 * MAX_PHASES, dtype=np.int64)
-    if time.monotonic() < _alone_until:
+    if time.monotonic() < _no_crew_until:
         helpers = 0
     elsewhere = _other_cores() if helpers else None
 
@@ -268,7 +271,7 @@ def run_crew(kernel: Callable[..., Any], args: tuple[Any, ...], helpers: int) ->
         return kernel(*args, True, crew)
     finally:
         if crew[-1]:
-            _alone_until = time.monotonic() + _SECONDS_ALONE
+            _no_crew_until = time.monotonic() + _SECONDS_WITHOUT_CREW
         crew[-1] = 1
         for thread in started:
             thread.join()
