@@ -123,5 +123,8 @@ def truncate(core: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
     if rank is None or rank >= dim:
         identity = torch.eye(dim, dtype=core.dtype, device=core.device).expand_as(core)
         return pad(core), pad(identity)
-    u, values, v = torch.linalg.svd(core)
-    return pad(u[:, :, :rank] * values[:, None, :rank]), pad(v[:, :rank].mT)
+    # Infinity in a loss's derivative, as loss scaling expects it, comes out as NaN; the SVD would raise.
+    finite = torch.isfinite(core).flatten(1).all(dim=1)[:, None, None]
+    u, values, v = torch.linalg.svd(torch.where(finite, core, 0))
+    values = torch.where(finite, values[:, None, :rank], torch.nan)
+    return pad(u[:, :, :rank] * values), pad(v[:, :rank].mT)

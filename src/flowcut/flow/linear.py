@@ -76,8 +76,8 @@ def linear_assignment_flow(
     gradient
         "convolution": facts in :mod:`flowcut.flow.convolution`. "paper": (3.8)-(3.15), worse conditioned for
         long times. "exact": dense exponentials, for small problems. "autograd-arnoldi": autograd through
-        the Krylov process. "autograd-euler": autograd through ``krylov_dim`` explicit Euler steps (3.16),
-        which also replace the solution.
+        the Krylov process. "autograd-euler": autograd through ``steps * krylov_dim`` explicit Euler steps
+        (3.16), which also replace the solution; there is no estimate of their error.
     neighborhood
         Offsets of the weights or a graph. Default: the full window with K entries.
     on_failure
@@ -184,7 +184,7 @@ def run_linear_flow(
 ) -> tuple[Tensor, Tensor]:
     """One linearisation of checked inputs: Y(T) and the sum of the estimated errors of its steps, (N,)."""
     if options.gradient == "autograd-euler":
-        return _euler(window, weights, evidence, time, options.dim), evidence.new_zeros(len(evidence))
+        return _euler(window, weights, evidence, time, steps * options.dim), evidence.new_zeros(len(evidence))
     y: Tensor | None = None
     total = evidence.new_zeros(len(evidence), dtype=torch.float64)
     for _ in range(steps):
@@ -239,7 +239,7 @@ def read_options(
         ("relinearizations", relinearizations, 0),
         ("rank", 1 if rank is None else rank, 1),
     ):
-        if number < least:
+        if not isinstance(number, int) or number < least:
             raise ValueError(f"{name}: expected an integer >= {least}, got {number}")
     if tolerance is not None:
         check_positive("tolerance", tolerance)

@@ -29,7 +29,8 @@ def report_tolerance(error: Tensor, value: Tensor, tolerance: float, on_failure:
     if on_failure == "ignore" or torch.compiler.is_compiling():
         return
     relative = error / value.detach().double().flatten(1).norm(dim=1).clamp_min(torch.finfo().tiny)
-    failed = (relative > tolerance).nonzero()
+    # Written so that NaN fails.
+    failed = (~(relative <= tolerance)).nonzero()
     if not len(failed):
         return
     item = int(failed[0])

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from flowcut.kernels.crew import run_crew
 from flowcut.kernels.jit import inner
-from flowcut.kernels.threads import run_crew, run_items
+from flowcut.kernels.threads import run_items
 
 # Runs a kernel with these arguments on one picture, with helpers or without.
 Runner = Callable[[Any, tuple[Any, ...]], Any]

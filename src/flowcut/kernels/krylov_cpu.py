@@ -17,6 +17,14 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from flowcut.core.neighborhood import Offset
+from flowcut.kernels.crew import (
+    MAX_PHASES,
+    await_phase,
+    await_pieces,
+    next_piece,
+    open_phase,
+    piece_done,
+)
 from flowcut.kernels.flat import BLOCK, flat_layout, flat_length, pack_rows, pack_weight_block
 from flowcut.kernels.flat_blocks import (
     PIECES,
@@ -30,14 +38,6 @@ from flowcut.kernels.flat_blocks import (
 from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.jit import inner, jit
 from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables
-from flowcut.kernels.threads import (
-    MAX_PHASES,
-    await_phase,
-    await_pieces,
-    next_piece,
-    open_phase,
-    piece_done,
-)
 from flowcut.kernels.workspace import aligned, fresh
 
 # A vector that loses so much of its length to the earlier ones is no longer orthogonal to them: again.

@@ -6,9 +6,9 @@ kernels are serial loops over ranges and this file spreads them:
 - *items*: a batch is shared out item by item to a pool that belongs to this process;
 - *strips*: one large image is cut into strips, each thread runs the whole algorithm on its
   own strip and waits for the others at a spin barrier (a pool per pass costs more than the
-  pass);
-- *crews*: where passes are long, a lead runs the algorithm and helpers take pieces of its passes. Nobody
-  waits for a helper that has not come yet: where the system is slow to wake a core, the lead works alone.
+  pass).
+
+A third way, for passes that take long each, is :mod:`flowcut.kernels.crew`.
 
 Never more threads than ``torch.get_num_threads()``, which is 1 in data-loader workers.
 """
@@ -16,7 +16,6 @@ Never more threads than ``torch.get_num_threads()``, which is 1 in data-loader w
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import threading
@@ -35,21 +34,15 @@ from flowcut.kernels.jit import atomic_add, atomic_load, inner, monotonic_ns
 # Below so many pixels starting a thread costs more than it brings.
 _STRIP_PIXELS = 1 << 15
 # A barrier that waits longer than this gives its core to whoever needs it.
-_SPINS = 512
+SPINS = 512
 _CAN_YIELD = sys.platform != "win32"
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+sched_yield = types.ExternalFunction("sched_yield", types.int32())
 # A wait this long means that other programs hold the core of a strip. On a machine that busy strips take
 # many times as long as one thread alone, so when such waits add up to more than a few milliseconds and
 # half of the run, the run is called off, and for a while nobody tries again.
-_LONG_WAIT = 1_000_000
+LONG_WAIT = 1_000_000
 _PATIENCE = 4_000_000
 _SECONDS_ALONE = 1.0
-
-
-try:
-    _sched_getcpu: Callable[[], int] | None = ctypes.CDLL(None).sched_getcpu
-except (AttributeError, OSError, TypeError):  # not Linux
-    _sched_getcpu = None
 
 
 class _Pool:
@@ -214,16 +207,16 @@ def meet(barrier: Any, strips: int) -> bool:
         if atomic_load(barrier, 2) != 0:
             return False
         spins += 1
-        if spins == _SPINS:
+        if spins == SPINS:
             began = monotonic_ns()
-        elif spins > _SPINS:
-            _sched_yield()
+        elif spins > SPINS:
+            sched_yield()
             now = monotonic_ns()
             waited = now - began
-            if waited > _LONG_WAIT and _too_busy(barrier, waited, now):
+            if waited > LONG_WAIT and _too_busy(barrier, waited, now):
                 atomic_add(barrier, 2, 1)
                 return False
-    if waited > _LONG_WAIT:
+    if waited > LONG_WAIT:
         atomic_add(barrier, 3, waited)
     return True
 
@@ -233,102 +226,3 @@ def _too_busy(barrier: Any, waited: int, now: int) -> bool:
     """Whether long waits have eaten more than a few milliseconds and half of the run."""
     lost = atomic_load(barrier, 3) + waited
     return lost > _PATIENCE and 2 * lost > now - barrier[4]
-
-
-# Sending helpers away costs a millisecond, so it may be tried again soon.
-_SECONDS_WITHOUT_CREW = 0.03
-_no_crew_until = 0.0
-# Phases of one crew, and so passes of one kernel, at most.
-MAX_PHASES = 1024
-
-
-def run_crew(kernel: Callable[..., Any], args: tuple[Any, ...], helpers: int) -> Any:
-    """Run ``kernel(*args, True, crew)`` and, on fresh threads, ``kernel(*args, False, crew)``.
-
-    Returns what the lead returns. Helpers take pieces (:func:`next_piece`) of the phase that the lead has
-    opened (:func:`open_phase`) until it has left. When it once has to wait long for one of them, because
-    other programs hold its core, they are sent away, and for a while nobody tries again.
-    """
-    global _no_crew_until
-    crew = np.zeros(2 + 2 * MAX_PHASES, dtype=np.int64)
-    if time.monotonic() < _no_crew_until:
-        helpers = 0
-    elsewhere = _other_cores() if helpers else None
-
-    def help_out() -> None:
-        if elsewhere:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, elsewhere)
-        kernel(*args, False, crew)
-
-    threads = [threading.Thread(target=help_out, daemon=True) for _ in range(helpers)]
-    started = []
-    try:
-        with contextlib.suppress(RuntimeError):  # a thread could not be started: fewer helpers
-            for thread in threads:
-                thread.start()
-                started.append(thread)
-        return kernel(*args, True, crew)
-    finally:
-        if crew[-1]:
-            _no_crew_until = time.monotonic() + _SECONDS_WITHOUT_CREW
-        crew[-1] = 1
-        for thread in started:
-            thread.join()
-
-
-def _other_cores() -> set[int] | None:
-    """The cores that this process may use but for the one it is on; None where the system does not say.
-
-    A new thread begins on the core of its maker. Systems that balance their load at clock ticks, and virtual
-    machines whose idle cores sleep, leave both there for longer than a kernel takes.
-    """
-    if _sched_getcpu is None or not hasattr(os, "sched_setaffinity"):
-        return None
-    return os.sched_getaffinity(0) - {_sched_getcpu()}
-
-
-@inner
-def open_phase(crew: Any) -> int:
-    """Let helpers take pieces of the next phase; what they need to know has been written before."""
-    return atomic_add(crew, 0, 1)
-
-
-@inner
-def await_phase(crew: Any, seen: int) -> int:
-    """Number of phases opened, as soon as it is not ``seen``; -1 when help is no longer wanted."""
-    spins = 0
-    while atomic_load(crew, 0) == seen or atomic_load(crew, len(crew) - 1) != 0:
-        if atomic_load(crew, len(crew) - 1) != 0:
-            return -1
-        spins += 1
-        if spins > _SPINS:
-            _sched_yield()
-    return atomic_load(crew, 0)
-
-
-@inner
-def next_piece(crew: Any, phase: int, pieces: int) -> int:
-    """A piece of this phase that nobody has taken, -1 when there is none."""
-    piece = atomic_add(crew, 1 + 2 * phase, 1)
-    return piece if piece < pieces else -1
-
-
-@inner
-def piece_done(crew: Any, phase: int) -> None:
-    """Tell the lead."""
-    atomic_add(crew, 2 + 2 * phase, 1)
-
-
-@inner
-def await_pieces(crew: Any, phase: int, pieces: int) -> None:
-    """Wait until every piece of the phase is done; helpers that hold one for long are sent away."""
-    spins, began = 0, 0
-    while atomic_load(crew, 2 + 2 * phase) != pieces:
-        spins += 1
-        if spins == _SPINS:
-            began = monotonic_ns()
-        elif spins > _SPINS:
-            _sched_yield()
-            if monotonic_ns() - began > _LONG_WAIT and atomic_load(crew, len(crew) - 1) == 0:
-                atomic_add(crew, len(crew) - 1, 1)
