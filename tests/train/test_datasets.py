@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowcut.train.datasets import build_datasets, split_names
+from flowcut.train.datasets import build_datasets, read_all, split_names
 from flowcut.train.recipe import DataRecipe
-from tests.train.helpers import write_pairs
+from flowcut.vision.data import RandomCrops
+from tests.train.helpers import write_drive, write_isbi, write_pairs
 
 
 @given(count=st.integers(3, 60), a=st.floats(0.01, 0.4), b=st.floats(0.01, 0.4), seed=st.integers(0, 1000))
@@ -86,6 +87,37 @@ def test_horses_are_found_by_root_or_by_environment(horses, monkeypatch):
     assert ids(by_name.train) == ids(by_root.train)
 
 
+@pytest.mark.parametrize(("kind", "folder"), [("drive", "vessels"), ("isbi2012", "isbi2012")])
+def test_named_data_sets_are_found_by_environment(kind, folder, tmp_path, monkeypatch):
+    make = {"drive": write_drive, "isbi2012": write_isbi}[kind]
+    make(tmp_path / folder)
+    monkeypatch.setenv("FLOWCUT_DATA", str(tmp_path))
+    splits = build_datasets(DataRecipe(kind=kind, size=None))
+    read_all(splits)
+    assert [len(split) for split in splits] == [3, 1, 2]
+    assert splits.train[0]["image"].shape == (3, 24, 32)
+
+
+def test_only_training_pictures_are_cropped(tmp_path):
+    write_drive(tmp_path)
+    recipe = DataRecipe(kind="drive", root=str(tmp_path), size=None, crop=(8, 12), crops=5, reveal=0.5)
+    splits = build_datasets(recipe)
+    read_all(splits)
+    assert isinstance(splits.train, RandomCrops)
+    assert [len(split) for split in splits] == [15, 1, 2]
+    assert splits.train[3, 14]["target"].shape == (8, 12)
+    assert splits.val[0]["target"].shape == splits.test[0]["target"].shape == (24, 32)
+
+
+def test_a_picture_smaller_than_the_crops_is_named_before_training(tmp_path):
+    write_drive(tmp_path)
+    recipe = DataRecipe(kind="drive", root=str(tmp_path), size=None, crop=(24, 33), crops=2)
+    with pytest.raises(
+        ValueError, match=r"^crop: expected at most the size \(24, 32\) of 00, got \(24, 33\)"
+    ):
+        read_all(build_datasets(recipe))
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
@@ -94,6 +126,9 @@ def test_horses_are_found_by_root_or_by_environment(horses, monkeypatch):
         (DataRecipe(images="x", masks="y", val_images="z"), "dataset.val_masks"),
         (DataRecipe(images="x", masks="y"), "images: expected a folder, got x"),
         (DataRecipe(kind="weizmann_horses"), "FLOWCUT_DATA"),
+        (DataRecipe(kind="drive"), "dataset.root: expected the folder of drive"),
+        (DataRecipe(kind="isbi2012", root="x"), "root: expected images/, labels/ and train.txt"),
+        (DataRecipe(kind="drive", root="x", num_classes=3), "dataset.num_classes: expected 2 for drive"),
         (DataRecipe(kind="weizmann_horses", root="x"), "root"),
         (DataRecipe(kind="weizmann_horses", root="x", num_classes=3), "dataset.num_classes"),
         (DataRecipe(kind="texture_mosaic", size=None), "dataset.size"),

@@ -27,3 +27,15 @@ def test_epochs_and_seeds_give_different_orders():
             order.set_epoch(epoch)
             orders.add(tuple(order))
     assert len(orders) == 25
+
+
+def test_draws_of_two_epochs_differ_and_come_back():
+    order, plain = EpochOrder(5, seed=3, draws=True), EpochOrder(5, seed=3)
+    draws = set()
+    for epoch in range(4):
+        order.set_epoch(epoch)
+        plain.set_epoch(epoch)
+        assert [item for _, item in order] == list(plain)
+        assert list(order) == list(order)
+        draws |= {draw for draw, _ in order}
+    assert len(draws) == 4

@@ -1,5 +1,6 @@
 """Checkpoints: the same network back, nothing executed, everything else refused."""
 
+import itertools
 import pickle
 import zipfile
 
@@ -12,8 +13,10 @@ from flowcut.vision.networks import build_network
 CONFIG = {"network": "BasicCnn", "arguments": {"width": 4}, "head": None}
 CUT = {**CONFIG, "head": {"name": "SoftCut", "solver": {"name": "CG", "rtol": 1e-4}}}
 
+FLOW = {**CONFIG, "head": {"name": "LinearAssignmentFlow", "window": 3, "rho": 0.5, "time": 2.0}}
 
-@pytest.mark.parametrize("config", [CONFIG, CUT])
+
+@pytest.mark.parametrize("config", [CONFIG, CUT, FLOW])
 def test_the_same_network_comes_back(tmp_path, config):
     network = build_network(config)
     save_checkpoint(tmp_path / "a.pt", network, config)
@@ -23,6 +26,17 @@ def test_the_same_network_comes_back(tmp_path, config):
     images = torch.rand(1, 3, 8, 8)
     assert torch.equal(loaded(images), network.eval()(images))
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_the_names_and_shapes_of_version_0_1_are_kept():
+    layers = {"score_layers": (3, 4, 4, 1), "edge_layers": (3, 4, 4, 4, 2)}
+    expected = {}
+    for layer, channels in layers.items():
+        for i, (before, after) in enumerate(itertools.pairwise(channels)):
+            expected[f"{layer}.{2 * i}.weight"] = (after, before, 3, 3)
+            expected[f"{layer}.{2 * i}.bias"] = (after,)
+    state = build_network(CUT).state_dict()
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected
 
 
 class Trap:

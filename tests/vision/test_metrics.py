@@ -66,7 +66,21 @@ def test_figures_are_scipy_s(spatial):
     predictions, target = example(spatial=spatial)
     metric = DistinctFigures()
     metric.update(predictions, target)
-    check_against(metric.compute(), [float(ndimage.label(p.numpy())[1]) for p in predictions])
+    expected = []
+    for p, t in zip(predictions.numpy(), target.numpy(), strict=True):
+        figures, count = ndimage.label(p)
+        expected.append(float(sum((t[figures == i] != 255).any() for i in range(1, count + 1))))
+    check_against(metric.compute(), expected)
+    everywhere = DistinctFigures(ignore_index=None)
+    everywhere.update(predictions, torch.zeros_like(target))
+    check_against(everywhere.compute(), [float(ndimage.label(p.numpy())[1]) for p in predictions])
+
+
+def test_figures_of_void_pixels_alone_do_not_count():
+    predictions = torch.tensor([[1, 0, 1, 1, 1, 0, 1]])
+    metric = DistinctFigures()
+    metric.update(predictions, torch.tensor([[255, 255, 255, 0, 255, 0, 1]]))
+    assert metric.compute().mean.item() == 2
 
 
 def test_figures_of_different_labels_are_apart():

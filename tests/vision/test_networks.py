@@ -1,13 +1,17 @@
-"""BasicCnn: shapes, bounded edges, gradients, learning; networks from plain data."""
+"""BasicCnn: shapes, ties, gradients, learning; networks from plain data."""
 
 import pytest
 import torch
 from torch import nn
 
+from flowcut.core.neighborhood import Neighborhood
 from flowcut.cut.soft_cut import SoftCut
+from flowcut.flow.linear import LinearAssignmentFlow
+from flowcut.flow.nonlinear import AssignmentFlow
 from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
 from flowcut.vision.data import TextureMosaic
+from flowcut.vision.flow_head import FlowHead
 from flowcut.vision.heads import build_head, build_solver
 from flowcut.vision.losses import CrossEntropyLoss
 from flowcut.vision.networks import BasicCnn, build_network
@@ -28,6 +32,24 @@ def test_shapes_and_parts(head, classes):
     else:
         assert parts["edges"].shape == (2, 2, 8, 11)
         torch.testing.assert_close(parts["logits"], head(parts["scores"], parts["edges"]))
+
+
+@pytest.mark.parametrize("flow", [LinearAssignmentFlow(), AssignmentFlow(time=1.0)])
+@pytest.mark.parametrize(("classes", "window"), [(1, 3), (3, 5)])
+def test_a_flow_gets_weights_of_its_window(flow, classes, window):
+    network = BasicCnn(num_classes=classes, width=5, head=FlowHead(flow, window))
+    images = torch.rand(2, 3, 8, 11)
+    parts = network.forward_parts(images)
+    assert set(parts) == {"scores", "weights", "logits"}
+    assert parts["weights"].shape == (2, window**2, 8, 11)
+    torch.testing.assert_close(parts["weights"].sum(dim=1), torch.ones(2, 8, 11))
+    assert parts["scores"].shape == parts["logits"].shape == (2, classes, 8, 11)
+    torch.testing.assert_close(network(images), parts["logits"])
+
+
+def test_a_cut_gets_as_many_edges_as_its_neighborhood_has():
+    network = BasicCnn(width=4, head=SoftCut(neighborhood=Neighborhood.edges(2, connectivity=2)))
+    assert network.forward_parts(torch.rand(1, 3, 6, 6))["edges"].shape == (1, 4, 6, 6)
 
 
 def test_three_and_four_convolutions_as_in_figure_13():
@@ -83,8 +105,10 @@ def test_gradient_by_finite_differences_through_the_dense_head():
     assert torch.autograd.gradcheck(network, images)
 
 
-def test_every_parameter_gets_a_gradient():
-    network = BasicCnn(width=6, head=SoftCut())
+@pytest.mark.parametrize("head", [SoftCut(), FlowHead(LinearAssignmentFlow())])
+def test_every_parameter_gets_a_gradient(head):
+    torch.manual_seed(0)
+    network = BasicCnn(width=6, head=head)
     loss = CrossEntropyLoss()(network(torch.rand(2, 3, 9, 9)), torch.randint(2, (2, 9, 9)))
     loss.backward()
     for name, parameter in network.named_parameters():
@@ -107,7 +131,7 @@ def test_the_real_head_agrees_with_the_dense_one(solver):
     assert torch.linalg.norm(gradients[1] - gradients[0]) < 1e-3 * torch.linalg.norm(gradients[0])
 
 
-@pytest.mark.parametrize("head", [None, SoftCut()])
+@pytest.mark.parametrize("head", [None, SoftCut(), FlowHead(LinearAssignmentFlow())])
 def test_it_learns_a_picture_by_heart(head):
     torch.manual_seed(0)
     item = TextureMosaic(length=1, size=16, regions=2)[0]
@@ -154,6 +178,39 @@ def test_networks_from_plain_data():
     assert network(torch.rand(1, 3, 6, 6)).shape == (1, 3, 6, 6)
     assert build_network({"network": "BasicCnn"}).head is None
     assert isinstance(build_network({"network": "BasicCnn", "head": {"name": "SoftCut"}}).head, SoftCut)
+
+
+@pytest.mark.parametrize("name", ["LinearAssignmentFlow", "AssignmentFlow"])
+def test_flows_from_plain_data(name):
+    head = {"name": name, "window": 5, "rho": 0.5, "time": 2, "on_failure": "raise"}
+    network = build_network({"network": "BasicCnn", "arguments": {"width": 4}, "head": head})
+    assert (network.head.flow.rho, network.head.flow.time, network.head.flow.on_failure) == (0.5, 2, "raise")
+    assert type(network.head.flow).__name__ == name
+    assert network.edge_layers[-1].out_channels == 25
+
+
+FLOW = {"name": "LinearAssignmentFlow"}
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        ({**FLOW, "window": 4}, "window"),
+        ({**FLOW, "window": "wide"}, "window"),
+        ({**FLOW, "rho": 0}, "rho"),
+        ({**FLOW, "rho": [1]}, "rho"),
+        ({**FLOW, "time": float("nan")}, "time"),
+        ({**FLOW, "krylov_dim": 0}, "krylov_dim"),
+        ({**FLOW, "krylov_dim": 2.5}, "krylov_dim"),
+        ({**FLOW, "solver": {"name": "CG"}}, "head"),
+        ({**FLOW, "on_failure": "hide"}, "on_failure"),
+        ({"name": "AssignmentFlow", "krylov_dim": 5}, "head"),
+    ],
+)
+def test_bad_flows_are_refused(head, name):
+    with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+        build_network({"network": "BasicCnn", "head": head})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, draw_panel, encode_png
+from flowcut.flow.weights import uniform_weights
+from flowcut.vision.panel import (
+    colour_edges,
+    colour_labels,
+    colour_scores,
+    colour_weights,
+    draw_panel,
+    encode_png,
+)
 
 
 def test_scores_are_blue_white_and_red():
@@ -22,6 +30,13 @@ def test_edges_are_dark_where_they_are_weak():
     edges[:, 2] = 1e-3
     brightness = colour_edges(edges).sum(dim=0)
     assert float(brightness[2].max()) < float(brightness[[0, 1, 3]].min())
+
+
+def test_weights_are_dark_where_one_neighbour_has_all():
+    weights = uniform_weights((6, 7))[0]
+    weights[:, 3] = torch.eye(9)[4][:, None]
+    brightness = colour_weights(weights).sum(dim=0)
+    assert float(brightness[3].max()) < float(brightness[[0, 1, 2, 4, 5]].min())
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0])

@@ -39,14 +39,30 @@ def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
         "kernel_size": recipe.kernel_size,
         "num_classes": 1 if data.num_classes == 2 else data.num_classes,
     }
-    head = None
+    size = None if data.size is None else list(data.size)
+    return {
+        "network": _NETWORKS[recipe.kind],
+        "arguments": arguments,
+        "head": _head_config(recipe),
+        "size": size,
+    }
+
+
+def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
     if recipe.head == "soft_cut":
         solver: dict[str, Any] = {"name": _SOLVERS[recipe.solver]}
         if recipe.solver == "cg":
             solver["rtol"] = recipe.rtol
-        head = {"name": "SoftCut", "solver": solver}
-    size = None if data.size is None else list(data.size)
-    return {"network": _NETWORKS[recipe.kind], "arguments": arguments, "head": head, "size": size}
+        return {"name": "SoftCut", "solver": solver}
+    if recipe.head == "linear_assignment_flow":
+        return {
+            "name": "LinearAssignmentFlow",
+            "window": recipe.window,
+            "rho": recipe.rho,
+            "time": recipe.flow_time,
+            "krylov_dim": recipe.krylov_dim,
+        }
+    return None
 
 
 def build_loss(recipe: LossRecipe, num_classes: int) -> nn.Module:

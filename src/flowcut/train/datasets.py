@@ -11,12 +11,23 @@ import torch
 from torch.utils.data import Dataset
 
 from flowcut.train.recipe import DataRecipe
-from flowcut.vision.data import PairedFolder, TextureMosaic, WeizmannHorses
+from flowcut.vision.data import (
+    DriveVessels,
+    Isbi2012,
+    PairedFolder,
+    RandomCrops,
+    TextureMosaic,
+    WeizmannHorses,
+)
 from flowcut.vision.pictures import list_pictures
 
-__all__ = ["Splits", "build_datasets", "read_all", "split_names"]
+__all__ = ["FOLDERS", "Splits", "build_datasets", "read_all", "split_names"]
 
 Data = Dataset[Any]
+
+# Data sets of a kind of their own: the folder's name where many lie side by side, as under FLOWCUT_DATA.
+FOLDERS = {"weizmann_horses": "horses", "drive": "vessels", "isbi2012": "isbi2012"}
+_NAMED: dict[str, Any] = {"weizmann_horses": WeizmannHorses, "drive": DriveVessels, "isbi2012": Isbi2012}
 
 
 class Splits(NamedTuple):
@@ -25,7 +36,8 @@ class Splits(NamedTuple):
     Attributes
     ----------
     train : Dataset
-        Its targets are void (255) where the recipe does not reveal them.
+        Its targets are void (255) where the recipe does not reveal them. With crops,
+        :class:`flowcut.vision.data.RandomCrops`.
     val, test : Dataset
         Always with all labels.
     """
@@ -97,8 +109,12 @@ def build_datasets(recipe: DataRecipe) -> Splits:
         If folders are missing in the recipe or on disk, or do not fit each other.
     """
     if recipe.kind == "texture_mosaic":
-        return _mosaics(recipe)
-    return _horses(recipe) if recipe.kind == "weizmann_horses" else _folders(recipe)
+        splits = _mosaics(recipe)
+    else:
+        splits = _named(recipe) if recipe.kind in _NAMED else _folders(recipe)
+    if recipe.crop is None:
+        return splits
+    return splits._replace(train=RandomCrops(splits.train, recipe.crop, recipe.crops))
 
 
 def read_all(splits: Splits) -> None:
@@ -113,11 +129,13 @@ def read_all(splits: Splits) -> None:
     Raises
     ------
     ValueError
-        If a file is unreadable, a mask holds other values than labels, or a pair differs in size.
+        If a file is unreadable, a mask holds other values than labels, a pair differs in size, or a
+        picture is smaller than the crops.
     """
     for split in splits:
-        if isinstance(split, PairedFolder):
-            for i in range(len(split)):
+        step = split.count if isinstance(split, RandomCrops) else 1
+        if isinstance(split, PairedFolder | RandomCrops):
+            for i in range(0, len(split), step):
                 split[i]
 
 
@@ -152,22 +170,25 @@ class _Kept(Dataset[Any]):
         return dict(self._items[index])
 
 
-def _horses(recipe: DataRecipe) -> Splits:
+def _named(recipe: DataRecipe) -> Splits:
     root = recipe.root
     if root is None:
         if "FLOWCUT_DATA" not in os.environ:
             raise ValueError(
-                "dataset.root: expected the folder of the Weizmann horses (--data DIR), got neither it nor"
-                " the environment variable FLOWCUT_DATA"
+                f"dataset.root: expected the folder of {recipe.kind} (--data DIR), got neither it nor the"
+                " environment variable FLOWCUT_DATA"
             )
-        root = str(Path(os.environ["FLOWCUT_DATA"]) / "horses")
+        root = str(Path(os.environ["FLOWCUT_DATA"]) / FOLDERS[recipe.kind])
     if recipe.num_classes != 2:
-        raise ValueError(f"dataset.num_classes: expected 2 for the horses, got {recipe.num_classes}")
-    common: dict[str, Any] = {"size": recipe.size, "cache": recipe.size is not None}
+        raise ValueError(f"dataset.num_classes: expected 2 for {recipe.kind}, got {recipe.num_classes}")
+    # Crops come back to every picture many times an epoch, and these data sets fit in memory.
+    cache = recipe.size is not None or recipe.crop is not None
+    make = _NAMED[recipe.kind]
+    common: dict[str, Any] = {"size": recipe.size, "cache": cache}
     return Splits(
-        WeizmannHorses(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common),
-        WeizmannHorses(root, "val", **common),
-        WeizmannHorses(root, "test", **common),
+        make(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common),
+        make(root, "val", **common),
+        make(root, "test", **common),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -19,7 +20,7 @@ def _mix(seed: int, epoch: int) -> int:
     return (seed * _STRIDE + epoch) % 2**32
 
 
-class EpochOrder(Sampler[int]):
+class EpochOrder(Sampler[Any]):
     """Every item once, in an order that depends on seed and epoch alone.
 
     PyTorch's own shuffling draws from the global generator, whose state a checkpoint does not hold.
@@ -31,6 +32,9 @@ class EpochOrder(Sampler[int]):
         Number of items.
     seed : int
         Seed, >= 0.
+    draws : bool
+        Give pairs of a number of the epoch and an item, as
+        :class:`flowcut.vision.data.RandomCrops` asks for, in place of items.
 
     Examples
     --------
@@ -41,9 +45,10 @@ class EpochOrder(Sampler[int]):
     (True, [0, 1, 2, 3])
     """
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, length: int, seed: int, draws: bool = False) -> None:
         self._length = length
         self._seed = seed
+        self._draws = draws
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -59,9 +64,10 @@ class EpochOrder(Sampler[int]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_mix(self._seed, self._epoch))
-        return iter(torch.randperm(self._length, generator=generator).tolist())
+    def __iter__(self) -> Iterator[Any]:
+        draw = _mix(self._seed, self._epoch)
+        order = torch.randperm(self._length, generator=torch.Generator().manual_seed(draw)).tolist()
+        return iter([(draw, item) for item in order] if self._draws else order)
 
 
 class EpochSeed(Callback):

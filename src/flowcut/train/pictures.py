@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from flowcut.vision.labels import predict_labels
-from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, draw_panel
+from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, colour_weights, draw_panel
 
 __all__ = ["Pictures", "example_columns", "look_inside"]
+
+# How ties are shown, by their name (see flowcut.vision.ties).
+_TIES = {"edges": colour_edges, "weights": colour_weights}
 
 
 def look_inside(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
@@ -24,15 +27,15 @@ def look_inside(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
     Parameters
     ----------
     network : Module
-        Gives logits; with a method ``forward_parts`` also ``scores`` and, under a head, ``edges``.
+        Gives logits; with a method ``forward_parts`` also ``scores`` and, under a head, its ties.
     image : Tensor
         (3, H, W) in [0, 1].
 
     Returns
     -------
     dict of str to Tensor
-        ``logits`` and, if known, ``scores`` (C, H, W) and ``edges`` (K, H, W); ``labels`` (H, W) int64.
-        All on the CPU.
+        ``logits`` and, if known, ``scores`` (C, H, W) and ``edges`` or ``weights`` (K, H, W); ``labels``
+        (H, W) int64. All on the CPU.
     """
     device = next(network.parameters()).device
     training = network.training
@@ -67,7 +70,7 @@ def example_columns(network: nn.Module, items: Sequence[dict[str, Any]]) -> dict
     Returns
     -------
     dict of str to list of Tensor
-        Columns image, truth, prediction, scores and, under a head, edges.
+        Columns image, truth, prediction, scores and, under a head, edges or weights.
     """
     columns: dict[str, list[Tensor]] = {}
     for item in items:
@@ -78,8 +81,7 @@ def example_columns(network: nn.Module, items: Sequence[dict[str, Any]]) -> dict
             "prediction": colour_labels(item["image"], inside["labels"]),
             "scores": colour_scores(_score_map(inside.get("scores", inside["logits"]))),
         }
-        if "edges" in inside:
-            pictures["edges"] = colour_edges(inside["edges"])
+        pictures |= {name: draw(inside[name]) for name, draw in _TIES.items() if name in inside}
         for name, picture in pictures.items():
             columns.setdefault(name, []).append(picture)
     return columns

@@ -35,10 +35,10 @@ class DataRecipe:
     Parameters
     ----------
     kind : str
-        ``paired_folder`` (a folder of images and one of masks), ``weizmann_horses`` (needs `root`) or
-        ``texture_mosaic`` (generated; needs no files).
+        ``paired_folder`` (a folder of images and one of masks), ``weizmann_horses``, ``drive`` or
+        ``isbi2012`` (need `root`), or ``texture_mosaic`` (generated; needs no files).
     root : str, optional
-        Folder of the Weizmann horses.
+        Folder of a data set that has a kind of its own.
     images, masks : str, optional
         Folders of a ``paired_folder``; image and mask share their stem.
     val_images, val_masks : str, optional
@@ -47,7 +47,12 @@ class DataRecipe:
         Folders of the test split; without them a random share of the training pairs is kept back.
     size : tuple of int, optional
         (height, width) in pixels every picture is resized to; None keeps each picture's own size, which
-        needs batches of one.
+        needs batches of one or crops.
+    crop : tuple of int, optional
+        (height, width) in pixels of pieces cut from the training pictures, at other places in every
+        epoch; None trains on whole pictures. Validation and test pictures stay whole.
+    crops : int
+        Pieces cut from each training picture in an epoch, >= 1.
     num_classes : int
         Number of labels, background included, >= 2. Two labels are learned as one channel.
     reveal : float, optional
@@ -62,7 +67,7 @@ class DataRecipe:
         Seed of the random split, of the generated mosaics and of the revealed pixels.
     """
 
-    kind: Literal["paired_folder", "weizmann_horses", "texture_mosaic"] = "paired_folder"
+    kind: Literal["paired_folder", "weizmann_horses", "drive", "isbi2012", "texture_mosaic"] = "paired_folder"
     root: str | None = None
     images: str | None = None
     masks: str | None = None
@@ -71,6 +76,8 @@ class DataRecipe:
     test_images: str | None = None
     test_masks: str | None = None
     size: tuple[int, int] | None = (128, 128)
+    crop: tuple[int, int] | None = None
+    crops: int = 1
     num_classes: int = 2
     reveal: float | None = None
     val_share: float = 0.15
@@ -80,10 +87,17 @@ class DataRecipe:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
+        for name in ("size", "crop"):
+            pair = getattr(self, name)
+            if pair is not None and min(pair) < 1:
+                raise ValueError(
+                    f"dataset.{name}: expected a height and a width >= 1 in pixels, got {list(pair)}"
+                )
+        if self.size and self.crop and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
             raise ValueError(
-                f"dataset.size: expected a height and a width >= 1 in pixels, got {list(self.size)}"
+                f"dataset.crop: expected at most dataset.size {list(self.size)}, got {list(self.crop)}"
             )
+        _at_least("dataset.crops", self.crops, 1)
         _at_least("dataset.num_classes", self.num_classes, 2)
         if self.reveal is not None:
             _share("dataset.reveal", self.reveal, one_allowed=True)
@@ -113,25 +127,43 @@ class NetworkRecipe:
     kernel_size : int
         Side of the kernels in pixels, odd, >= 1.
     head : str
-        ``soft_cut`` ties neighbouring pixels by learned edges; ``none`` reads the scores as they are.
+        ``soft_cut`` ties neighbouring pixels by learned edges; ``linear_assignment_flow`` averages over
+        windows with learned weights; ``none`` reads the scores as they are.
     solver : str
-        Linear solver of the head: ``auto``, ``cg`` (approximate) or ``cholesky`` (exact).
+        Linear solver of ``soft_cut``: ``auto``, ``cg`` (approximate) or ``cholesky`` (exact).
     rtol : float
         Relative residual at which ``cg`` stops, in (0, 1).
+    window : int
+        Side of the windows of the flow in pixels, odd, >= 1.
+    rho : float
+        Scale of the distances in the flow, > 0: the smaller, the more the scores count.
+    flow_time : float
+        How long the flow runs, > 0: the longer, the further it carries labels and the surer it gets.
+    krylov_dim : int
+        Dimension of the flow's Krylov spaces, >= 1: the larger, the more exact.
     """
 
     kind: Literal["basic_cnn"] = "basic_cnn"
     width: int = 16
     kernel_size: int = 3
-    head: Literal["soft_cut", "none"] = "soft_cut"
+    head: Literal["soft_cut", "linear_assignment_flow", "none"] = "soft_cut"
     solver: Literal["auto", "cg", "cholesky"] = "cg"
     rtol: float = 1e-4
+    window: int = 3
+    rho: float = 1.0
+    flow_time: float = 5.0
+    krylov_dim: int = 5
 
     def __post_init__(self) -> None:
         _at_least("network.width", self.width, 1)
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"network.kernel_size: expected an odd integer >= 1, got {self.kernel_size}")
+        for name in ("kernel_size", "window"):
+            side = getattr(self, name)
+            if side < 1 or side % 2 == 0:
+                raise ValueError(f"network.{name}: expected an odd integer >= 1, got {side}")
         _share("network.rtol", self.rtol, one_allowed=False)
+        _positive("network.rho", self.rho)
+        _positive("network.flow_time", self.flow_time)
+        _at_least("network.krylov_dim", self.krylov_dim, 1)
 
 
 @dataclass(frozen=True)
@@ -238,8 +270,8 @@ class Recipe:
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
 
     def __post_init__(self) -> None:
-        if self.dataset.size is None and self.training.batch_size > 1:
+        if self.dataset.size is None and self.dataset.crop is None and self.training.batch_size > 1:
             raise ValueError(
-                "training.batch_size: expected 1 where dataset.size is null (pictures of different size"
-                f" make no batch), got {self.training.batch_size}"
+                "training.batch_size: expected 1 where dataset.size and dataset.crop are null (pictures of"
+                f" different size make no batch), got {self.training.batch_size}"
             )

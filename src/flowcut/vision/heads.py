@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from torch import nn
 
 from flowcut.core.results import OnFailure
 from flowcut.cut.soft_cut import SoftCut
+from flowcut.flow.inputs import check_positive
+from flowcut.flow.linear import LinearAssignmentFlow
+from flowcut.flow.nonlinear import AssignmentFlow
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
+from flowcut.vision.flow_head import FlowHead
 
 # Tables, never imports by name: a configuration comes out of files that strangers wrote.
 SOLVERS: dict[str, type[Any]] = {"Auto": Auto, "CG": CG, "Cholesky": Cholesky}
@@ -55,25 +59,68 @@ def build_head(config: Mapping[str, Any]) -> nn.Module:
     Parameters
     ----------
     config
-        ``name``: "SoftCut"; ``solver`` (optional): what :func:`build_solver` takes;
-        ``on_failure`` (optional): as in :class:`flowcut.cut.soft_cut.SoftCut`.
+        ``name``: "SoftCut", "LinearAssignmentFlow" or "AssignmentFlow"; ``on_failure`` (optional) as in
+        :class:`flowcut.cut.soft_cut.SoftCut`. SoftCut: ``solver`` (optional), what :func:`build_solver`
+        takes. The flows (optional): ``window``, ``rho`` and ``time``, and the linear one ``krylov_dim``,
+        see :class:`flowcut.vision.flow_head.FlowHead` and
+        :class:`flowcut.flow.linear.LinearAssignmentFlow`.
 
     Raises
     ------
     ValueError
-        A key or a name is not known.
+        A key, a name or a value is not known.
 
     Examples
     --------
     >>> type(build_head({"name": "SoftCut", "solver": {"name": "Cholesky"}})).__name__
     'SoftCut'
+    >>> build_head({"name": "LinearAssignmentFlow", "window": 5}).ties.channels
+    25
     """
-    if not isinstance(config, Mapping) or config.get("name") != "SoftCut":
-        raise ValueError(f"head: expected the name 'SoftCut', got {config!r}")
-    unknown = set(config) - {"name", "solver", "on_failure"}
-    if unknown:
-        raise ValueError(f"head: expected keys name, solver and on_failure, got {sorted(map(str, config))}")
-    solver, on_failure = config.get("solver"), config.get("on_failure", "warn")
+    name = config.get("name") if isinstance(config, Mapping) else None
+    if not isinstance(name, str) or name not in HEADS:
+        raise ValueError(f"head: expected a name out of {sorted(HEADS)}, got {config!r}")
+    make, keys = HEADS[name]
+    given = {key: value for key, value in config.items() if key != "name"}
+    if not set(given) <= {*keys, "on_failure"}:
+        raise ValueError(
+            f"head: expected keys of {name} out of {sorted([*keys, 'on_failure'])}, "
+            f"got {sorted(map(str, given))}"
+        )
+    on_failure = given.get("on_failure", "warn")
     if on_failure not in get_args(OnFailure):
         raise ValueError(f"on_failure: expected one of {get_args(OnFailure)}, got {on_failure!r}")
+    return make(**given)
+
+
+def _soft_cut(solver: Mapping[str, Any] | None = None, on_failure: OnFailure = "warn") -> nn.Module:
     return SoftCut(None if solver is None else build_solver(solver), on_failure=on_failure)
+
+
+def _linear_assignment_flow(window: Any = 3, **arguments: Any) -> nn.Module:
+    _check_numbers(window=window, **arguments)
+    return FlowHead(LinearAssignmentFlow(**arguments), window)
+
+
+def _assignment_flow(window: Any = 3, **arguments: Any) -> nn.Module:
+    _check_numbers(window=window, **arguments)
+    return FlowHead(AssignmentFlow(**arguments), window)
+
+
+def _check_numbers(**values: Any) -> None:
+    """Refuse other types here: files say anything, and flows check no more than the range."""
+    for name, value in values.items():
+        if name in ("window", "krylov_dim") and type(value) is not int:
+            raise ValueError(f"{name}: expected an integer, got {value!r}")
+        if name in ("rho", "time"):
+            if type(value) not in (int, float):
+                raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+            check_positive(name, value)
+
+
+# What makes a head of each name, and the keys it takes beside on_failure.
+HEADS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "SoftCut": (_soft_cut, ("solver",)),
+    "LinearAssignmentFlow": (_linear_assignment_flow, ("window", "rho", "time", "krylov_dim")),
+    "AssignmentFlow": (_assignment_flow, ("window", "rho", "time")),
+}

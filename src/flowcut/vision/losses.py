@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowcut.flow.angle import AngleLoss
 from flowcut.vision.targets import check_logits, split_void
+
+__all__ = ["AngleLoss", "CrossEntropyLoss", "DiceLoss", "SegmentationLoss"]
 
 Mode = Literal["binary", "multiclass"]
 

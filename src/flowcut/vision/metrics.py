@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from skimage.measure import label as connected_components
 from torch import Tensor
@@ -207,14 +208,15 @@ class DistinctFigures(PerImageMetric):
     """Number of connected figures in each predicted labeling, averaged over the images.
 
     A figure is a connected set of pixels of one label other than 0; pixels touch along the
-    axes (4 neighbours in 2-D). Speckled labelings have many. The target does not matter.
+    axes (4 neighbours in 2-D). Speckled labelings have many. Figures of void pixels alone do
+    not count; otherwise the target does not matter.
 
     Parameters
     ----------
     num_classes
         Number of labels, >= 2.
     ignore_index
-        Target value of void pixels, or None; it changes nothing here.
+        Target value of void pixels, or None.
     **kwargs
         Passed on to :class:`torchmetrics.Metric`.
 
@@ -230,9 +232,9 @@ class DistinctFigures(PerImageMetric):
 
     def score(self, predictions: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Number of figures of each image: (N,)."""
-        figures = [
-            float(connected_components(item, background=0, connectivity=1, return_num=True)[1])
-            for item in predictions.cpu().numpy()
-        ]
+        figures = []
+        for item, labelled in zip(predictions.cpu().numpy(), valid.cpu().numpy(), strict=True):
+            numbers = connected_components(item, background=0, connectivity=1)
+            figures.append(len(np.unique(numbers[labelled & (numbers > 0)])))
         values = torch.tensor(figures, dtype=torch.float64, device=predictions.device)
         return values, torch.ones_like(values, dtype=torch.bool)

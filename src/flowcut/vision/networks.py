@@ -1,4 +1,4 @@
-"""Networks that give scores, and edges where a head asks for them."""
+"""Networks that give scores, and ties between pixels where a head asks for them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from flowcut.vision.heads import build_head
 from flowcut.vision.resize import check_size
+from flowcut.vision.ties import ties_of
 
 
 class BasicCnn(nn.Module):
     """The small network of Fig. 13 of the SoftCut thesis.
 
     Three convolutions give the scores of every pixel. With a head, four further ones give
-    the logarithms of the edges between neighbours, and the head makes the scores coherent
-    along these. There is no pooling, so that without a head a pixel sees no further than
+    what ties a pixel to its neighbours, and the head makes the scores coherent along these
+    ties: the logarithms of edges for a cut (as in the figure), weights of a window for a flow.
+    The head says how many channels it takes and how it reads them, see
+    :mod:`flowcut.vision.ties`. There is no pooling, so that without a head a pixel sees no further than
     the three kernels reach. (The figure names neither widths nor kernel sizes.)
 
     Parameters
@@ -32,15 +34,12 @@ class BasicCnn(nn.Module):
     kernel_size
         Side of all kernels in pixels, odd.
     head
-        A module called as ``head(scores, edges)`` with scores (N, num_classes, H, W) and
-        edges (N, 2, H, W) that returns logits of the shape of the scores, for example
-        ``SoftCut()``. None: the scores are the logits.
+        A module called as ``head(scores, ties)`` with scores (N, num_classes, H, W) that
+        returns logits of their shape, for example ``SoftCut()`` or
+        :class:`flowcut.vision.flow_head.FlowHead`. None: the scores are the logits.
     log_edge_limit
-        Bound on the absolute logarithm of an edge. Edges are exp(l tanh(a / l)) of the last
-        convolution's value a: near 0 the exponential of Fig. 13, but within
-        [exp(-l), exp(l)]. Unbounded, one large value overflows (in float16 from a = 11.1 on)
-        and makes the linear system of a cut singular to working precision; and the number
-        of steps of an iterative solver grows with the root of the largest edge.
+        Bound on the absolute logarithm of an edge, for heads that take edges, see
+        :class:`flowcut.vision.ties.BoundedEdges`.
 
     Raises
     ------
@@ -69,16 +68,15 @@ class BasicCnn(nn.Module):
                 raise ValueError(f"{name}: expected 1 or more, got {number}")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size: expected an odd number >= 1, got {kernel_size}")
-        if not 0 < log_edge_limit <= 80:
-            raise ValueError(
-                f"log_edge_limit: expected a number in (0, 80], as exp(88) overflows, got {log_edge_limit}"
-            )
         self.in_channels = in_channels
-        self.log_edge_limit = log_edge_limit
         self.score_layers = _convolutions([in_channels, width, width, num_classes], kernel_size)
         self.head = head
+        self.ties = ties_of(head, log_edge_limit)
+        # The name that the weights have in checkpoints.
         self.edge_layers = (
-            None if head is None else _convolutions([in_channels, width, width, width, 2], kernel_size)
+            None
+            if head is None
+            else _convolutions([in_channels, width, width, width, self.ties.channels], kernel_size)
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -112,8 +110,9 @@ class BasicCnn(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``scores`` and ``logits`` (N, num_classes, H, W), and with a head ``edges``
-            (N, 2, H, W), the tie to the pixel below and to the pixel on the right.
+            ``scores`` and ``logits`` (N, num_classes, H, W), and with a head its ties under
+            their name: ``edges`` (N, 2, H, W), the tie to the pixel below and to the pixel on
+            the right, or ``weights`` (N, window**2, H, W).
 
         Raises
         ------
@@ -125,9 +124,8 @@ class BasicCnn(nn.Module):
         scores = self.score_layers(images)
         if self.head is None or self.edge_layers is None:
             return {"scores": scores, "logits": scores}
-        limit = self.log_edge_limit
-        edges = torch.exp(limit * torch.tanh(self.edge_layers(images) / limit))
-        return {"scores": scores, "edges": edges, "logits": self.head(scores, edges)}
+        ties = self.ties.read(self.edge_layers(images))
+        return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
 
 
 def _convolutions(channels: list[int], kernel_size: int) -> nn.Sequential:

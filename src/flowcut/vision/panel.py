@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from flowcut.flow.weights import weights_entropy
 from flowcut.vision.palette import blend
 
 # Colours at equally spaced values: blue over white to red, and dark violet to yellow.
@@ -45,6 +46,31 @@ def colour_scores(scores: Tensor) -> Tensor:
     return _colour((values / limit if limit > 0 else values) / 2 + 0.5, _DIVERGING)
 
 
+def colour_values(values: Tensor, low: float, high: float) -> Tensor:
+    """Show numbers from dark violet (``low``) over red to yellow (``high``).
+
+    Parameters
+    ----------
+    values
+        (H, W) float; clamped to the range.
+    low, high
+        The range; where it is empty, everything is in its middle.
+
+    Returns
+    -------
+    Tensor
+        (3, H, W) float32 in [0, 1].
+
+    Examples
+    --------
+    >>> [round(c, 2) for c in colour_values(torch.tensor([[0.0, 2.0]]), 0.0, 2.0)[:, 0, 1].tolist()]
+    [0.99, 0.91, 0.56]
+    """
+    values = values.detach().cpu().float()
+    shares = (values - low) / (high - low) if high > low else torch.full_like(values, 0.5)
+    return _colour(shares, _SEQUENTIAL)
+
+
 def colour_edges(edges: Tensor) -> Tensor:
     """Show how strongly a pixel is tied to its neighbours: dark where it is cut off.
 
@@ -59,9 +85,29 @@ def colour_edges(edges: Tensor) -> Tensor:
     Tensor
         (3, H, W) float32 in [0, 1].
     """
-    values = edges.detach().cpu().float().mean(dim=0).clamp(min=1e-12).log()
+    return _from_dark_to_bright(edges.detach().cpu().float().mean(dim=0).clamp(min=1e-12).log())
+
+
+def colour_weights(weights: Tensor) -> Tensor:
+    """Show how many neighbours a pixel listens to: dark where one of them has all the weight.
+
+    Parameters
+    ----------
+    weights
+        (window**2, H, W) on the simplex, zero outside the picture. Shown is their entropy, from its 2nd
+        to its 98th percentile.
+
+    Returns
+    -------
+    Tensor
+        (3, H, W) float32 in [0, 1].
+    """
+    return _from_dark_to_bright(weights_entropy(weights.detach().cpu().float()[None])[0])
+
+
+def _from_dark_to_bright(values: Tensor) -> Tensor:
     low, high = -_percentile(-values), _percentile(values)
-    return _colour((values - low) / (high - low) if high > low else torch.full_like(values, 0.5), _SEQUENTIAL)
+    return colour_values(values, low, high)
 
 
 def colour_labels(image: Tensor, labels: Tensor, opacity: float = 0.45) -> Tensor:

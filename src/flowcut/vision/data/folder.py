@@ -125,9 +125,13 @@ class PairedFolder(Dataset[Item]):
             item = Item(image=item["image"].clone(), target=item["target"].clone(), id=item["id"])
         return item
 
+    def labels(self, index: int) -> Tensor:
+        """Read the target (H, W) of one pair in its own size; where a data set codes labels its own way."""
+        return read_mask(self.files[index][1], self.classes, self.void)
+
     def _read(self, index: int) -> Item:
         name, (picture, mask) = self.ids[index], self.files[index]
-        image, target = read_image(picture), read_mask(mask, self.classes, self.void)
+        image, target = read_image(picture), self.labels(index)
         if image.shape[1:] != target.shape:
             (h, w), (mh, mw) = image.shape[1:], target.shape
             raise PictureError(f"{mask}: expected the size of {picture}, {w}x{h} pixels, got {mw}x{mh}")

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from flowcut.vision.data.folder import PairedFolder
+from flowcut.vision.data.lists import read_split
 from flowcut.vision.resize import Size
-
-SPLITS = ("train", "val", "test")
 
 
 class WeizmannHorses(PairedFolder):
@@ -51,15 +50,8 @@ class WeizmannHorses(PairedFolder):
         seed: int = 0,
         cache: bool = False,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        ids = read_split(root, split, "images/, masks/")
         root = Path(root)
-        listed = root / f"{split}.txt"
-        if not listed.is_file():
-            raise ValueError(
-                f"root: expected images/, masks/ and {split}.txt, got {root} without {split}.txt"
-            )
-        ids = listed.read_text(encoding="utf-8").split()
         super().__init__(
             root / "images", root / "masks", size=size, ids=ids, reveal=reveal, seed=seed, cache=cache
         )

@@ -1,0 +1,146 @@
+"""What a head ties neighbouring pixels with, made from the raw output of a network's second branch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from flowcut.core.neighborhood import Neighborhood
+from flowcut.flow.weights import softmax_weights
+
+__all__ = ["BoundedEdges", "Ties", "WindowWeights", "ties_of"]
+
+
+@runtime_checkable
+class Ties(Protocol):
+    """How a head reads the second branch of a network; a head offers it as its attribute ``ties``.
+
+    Attributes
+    ----------
+    name
+        What the ties are called where they are shown: "edges" or "weights".
+    channels
+        Output channels of the second branch.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the ties are called."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the raw output and of the ties."""
+
+    def read(self, raw: Tensor) -> Tensor:
+        """Ties (N, channels, H, W) from any finite numbers of that shape, differentiable."""
+
+
+@dataclass(frozen=True)
+class BoundedEdges:
+    """Edges exp(l tanh(a / l)) of raw values a.
+
+    Near 0 this is the exponential of Fig. 13 of the SoftCut thesis, but within [exp(-l), exp(l)].
+    Unbounded, one large value overflows (in float16 from a = 11.1 on) and makes the linear system of a
+    cut singular to working precision; and the number of steps of an iterative solver grows with the
+    root of the largest edge.
+
+    Parameters
+    ----------
+    channels
+        Number of edges of a pixel, >= 1; 2 for the pixel below and the pixel on the right.
+    log_edge_limit
+        l, in (0, 80].
+
+    Raises
+    ------
+    ValueError
+        A number is out of its range.
+
+    Examples
+    --------
+    >>> BoundedEdges().read(torch.tensor([0.0, 1e9])).tolist()
+    [1.0, 22026.46...]
+    """
+
+    channels: int = 2
+    log_edge_limit: float = 10.0
+    name = "edges"
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"channels: expected 1 or more, got {self.channels}")
+        if not 0 < self.log_edge_limit <= 80:
+            raise ValueError(
+                "log_edge_limit: expected a number in (0, 80], as exp(88) overflows, "
+                f"got {self.log_edge_limit}"
+            )
+
+    def read(self, raw: Tensor) -> Tensor:
+        """Edges (N, channels, H, W) > 0."""
+        return torch.exp(self.log_edge_limit * torch.tanh(raw / self.log_edge_limit))
+
+
+@dataclass(frozen=True)
+class WindowWeights:
+    """Weights on the simplex over each pixel's window: a softmax over the neighbours that exist.
+
+    Parameters
+    ----------
+    window
+        Side of the window in pixels, odd, centre included.
+
+    Raises
+    ------
+    ValueError
+        The side is even or below 1.
+
+    Examples
+    --------
+    >>> ties = WindowWeights(3)
+    >>> ties.channels, ties.read(torch.zeros(1, 9, 1, 2))[0, :, 0, 0].tolist()
+    (9, [0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0])
+    """
+
+    window: int = 3
+    name = "weights"
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError(f"window: expected an odd integer >= 1, got {self.window}")
+
+    @property
+    def channels(self) -> int:
+        """Pixels of the window."""
+        return self.window**2
+
+    def read(self, raw: Tensor) -> Tensor:
+        """Weights (N, channels, H, W) >= 0 with sum 1, zero outside the picture."""
+        return softmax_weights(raw, Neighborhood.window(2, self.window))
+
+
+def ties_of(head: nn.Module | None, log_edge_limit: float = 10.0) -> Ties:
+    """The ties a head says it takes, or edges, which is what a cut takes.
+
+    Parameters
+    ----------
+    head
+        None, or with an attribute ``ties``, or called as ``head(scores, edges)``; then an attribute
+        ``neighborhood``, where there is one, tells how many edges a pixel has.
+    log_edge_limit
+        Of the edges.
+
+    Examples
+    --------
+    >>> from flowcut.cut.soft_cut import SoftCut
+    >>> ties_of(SoftCut())
+    BoundedEdges(channels=2, log_edge_limit=10.0)
+    """
+    ties = getattr(head, "ties", None)
+    if isinstance(ties, Ties):
+        return ties
+    neighborhood = getattr(head, "neighborhood", None)
+    channels = len(neighborhood) if isinstance(neighborhood, Neighborhood) else 2
+    return BoundedEdges(channels, log_edge_limit)
