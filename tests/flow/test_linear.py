@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable
@@ -64,8 +65,8 @@ def test_value_and_gradients_are_those_of_the_dense_exponential(time, elsewhere,
     def dense(d: Tensor, w: Tensor, z: Tensor | None = None) -> Tensor:
         return dense_linear_flow(d, w, RHO, time, z)
 
-    # The paper's form too: what it loses, by carrying the loss's derivative to time 0 and back again, it loses in
-    # spaces that are too small (below).
+    # The paper's form too: what it loses by carrying the loss's derivative to time 0 and back again, it loses
+    # in spaces that are too small (below).
     found, truth = _with_gradients(ours, *inputs), _with_gradients(dense, *inputs)
     assert _error(found[0], truth[0]) < 1e-10
     for a, b in zip(found[1:], truth[1:], strict=True):
@@ -277,6 +278,7 @@ def test_a_time_that_overflows_is_not_a_tolerance_met() -> None:
         linear_assignment_flow(distances, weights, 0.1, 1e4, 20, tolerance=1e-3, on_failure="raise")
 
 
+@functools.cache
 def _truncation(time: float, rho: float) -> Callable[..., float]:
     """Relative error of the gradient of the weights on a picture of 8 x 8 pixels, by m, form and rank."""
     distances, weights, _ = _random((8, 8), items=1)

@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from flowcut.apps.output import mean_and_error, show
+from flowcut.train.datasets import FOLDERS
 from flowcut.train.fit import fit
 from flowcut.train.recipe import DataRecipe, Recipe
 
@@ -30,9 +31,10 @@ def with_data_folder(data: DataRecipe, folder: str | None) -> DataRecipe:
     """
     if folder is None:
         return data
-    if data.kind != "weizmann_horses":
-        raise ValueError(f"--data: expected only with dataset.kind weizmann_horses, got it with {data.kind}")
-    inner = Path(folder) / "horses"
+    if data.kind not in FOLDERS:
+        kinds = " or ".join(FOLDERS)
+        raise ValueError(f"--data: expected only with dataset.kind {kinds}, got it with {data.kind}")
+    inner = Path(folder) / FOLDERS[data.kind]
     return replace(data, root=str(inner if inner.is_dir() else folder))
 
 
