@@ -23,7 +23,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=str | None,
-        help="folder of a named data set, or the one that holds horses/, vessels/ ... (default: $FLOWCUT_DATA)",
+        help="folder of a data set of that kind, or the one above it (default: $FLOWCUT_DATA)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the training of the run folder")
     parser.add_argument("--overwrite", action="store_true", help="replace a training in the run folder")
