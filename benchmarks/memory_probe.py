@@ -46,10 +46,10 @@ def measure(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
         fixed_steps(*warm_up, steps)
     inputs = make_inputs(shape)
     gc.collect()
-    resettable = _reset_peak()
-    before = _status("VmRSS") if resettable else _largest_ever()
+    resettable = reset_peak()
+    before = status("VmRSS") if resettable else largest_ever()
     outputs = fixed_steps(*inputs, steps)
-    after = _status("VmHWM") if resettable else _largest_ever()
+    after = status("VmHWM") if resettable else largest_ever()
     image = BYTES_PER_PIXEL * num_pixels(shape)
     given_back = sum(tensor.numel() * tensor.element_size() for tensor in outputs)
     extra = after - before - given_back
@@ -81,7 +81,7 @@ def probe(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
     return result
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
     try:
         PEAK_RESET.write_text("5")
     except OSError:
@@ -89,12 +89,12 @@ def _reset_peak() -> bool:
     return True
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
     return 1024 * int(line.split()[1])
 
 
-def _largest_ever() -> int:
+def largest_ever() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -37,7 +37,9 @@ def escape_plain_text(app, what, name, obj, options, lines):
         if line.lstrip().startswith((">>>", "...")):
             continue
         parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [re.sub(r"(?<![\\*\w])\*(?=spatial)|(?<!\\)\|", r"\\\g<0>", part) for part in parts[::2]]
+        parts[::2] = [
+            re.sub(r"(?<![\\*\w])\*(?=spatial|window)|(?<!\\)\|", r"\\\g<0>", part) for part in parts[::2]
+        ]
         lines[number] = "".join(parts)
 
 

@@ -2,8 +2,9 @@
 
 Between ``<!-- results:NAME -->`` and ``<!-- end -->`` stands what this program makes of
 ``benchmarks/results/NAME.json`` (see :mod:`benchmarks`) or of ``experiments/results/NAME_*.json``: the
-``metrics.json`` of trainings, each under the name of its recipe; a picture ``NAME.png`` there is shown below
-the table. No number there is written by hand.
+``metrics.json`` of trainings, each under the name of its recipe, or several of them for several seeds (see
+``experiments/drive_isbi.py``); a picture ``NAME.png`` there is shown below the table. No number there is
+written by hand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ NOT_MEASURED = "*Not measured yet.*"
 FILES = {ROOT / "README.md": False, ROOT / "docs" / "results.md": True}
 # Which of a claim's tables says whether it holds, where it is not the first.
 _VERDICTS = {"growth": 1}
+# Trainings, and what the picture below their table shows.
+TRAININGS = {
+    "horses": "Predictions without and with the head, its scores, edges and potentials",
+    "drive": "Vessels predicted without a head, with SoftCut and with a linear assignment flow",
+    "isbi": "Membranes predicted without a head, with SoftCut and with a linear assignment flow",
+}
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -41,18 +48,14 @@ def block(name: str, full: bool, root: Path = ROOT) -> str:
         ``name`` is neither a claim nor the name of trainings.
     """
     claims = all_claims()
-    if name not in claims and name != "horses":
-        raise ValueError(f"results:{name}: expected one of {', '.join([*claims, 'horses'])}, got {name}")
-    if name == "horses":
+    if name in TRAININGS:
         folder = root / "experiments" / "results"
         table = trainings(sorted(folder.glob(f"{name}_*.json")))
-        picture = folder / f"{name}.png"
         place = f"{'../' if full else ''}experiments/results/{name}.png"
-        return (
-            f"{table}\n\n![Predictions without and with the head, its scores, edges and potentials]({place})"
-            if picture.exists()
-            else table
-        )
+        shown = (folder / f"{name}.png").exists()
+        return f"{table}\n\n![{TRAININGS[name]}]({place})" if shown else table
+    if name not in claims:
+        raise ValueError(f"results:{name}: expected one of {', '.join([*claims, *TRAININGS])}, got {name}")
     folder = root / "benchmarks" / "results"
     if not (folder / f"{name}.json").exists():
         return NOT_MEASURED
@@ -78,6 +81,8 @@ def trainings(files: Sequence[Path]) -> str:
     if not files:
         return NOT_MEASURED
     results = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    if any("runs" in result for result in results.values()):
+        return seeds(results)
     header = [
         "recipe",
         "IoU",
@@ -107,6 +112,52 @@ def trainings(files: Sequence[Path]) -> str:
         origins
     )
     return f"{markdown(header, rows)}\n\n{note}"
+
+
+def seeds(results: dict[str, dict[str, Any]]) -> str:
+    """One row a recipe that was trained with several seeds; and a row of who did not train, last."""
+    trained = {name: result["runs"] for name, result in results.items() if "runs" in result}
+    others = {name: [result] for name, result in results.items() if "runs" not in result}
+    in_order = sorted(trained.items(), key=lambda item: item[1][0]["parameters"])
+    rows = [_seeds_row(name, runs) for name, runs in [*in_order, *others.items()]]
+    header = ["recipe", "IoU", "seeds", "accuracy", "figures a mask", "parameters", "s / epoch", "minutes"]
+    runs = [run for runs in trained.values() for run in runs]
+    epochs, counts, numbers = (
+        " or ".join(str(n) for n in sorted(set(values)))
+        for values in (
+            (run["epochs"] for run in runs),
+            (run["test"]["iou"]["count"] for run in runs),
+            (len(made) for made in trained.values()),
+        )
+    )
+    note = (
+        f"Mean ± standard error over {counts} test pictures, both averaged over {numbers} seeds; under"
+        f' "seeds" the lowest and the highest IoU of one. {epochs} epochs. '
+    )
+    return f"{markdown(header, rows)}\n\n{note}" + " ".join({_training_origin(run): None for run in runs})
+
+
+def _seeds_row(name: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+    ious = [run["test"]["iou"]["mean"] for run in runs]
+    row = [
+        name,
+        mean_and_error(_averaged(runs, "iou")),
+        f"{min(ious):.3f}–{max(ious):.3f}" if len(ious) > 1 else "–",
+        mean_and_error(_averaged(runs, "accuracy")),
+        mean_and_error(_averaged(runs, "distinct_figures"), 1),
+    ]
+    if "parameters" not in runs[0]:
+        return [*row, "–", "–", "–"]
+    per_epoch, total = (
+        sum(run[key] for run in runs) / len(runs) for key in ("seconds_per_epoch", "seconds_total")
+    )
+    return [*row, f"{runs[0]['parameters']:,}", f"{per_epoch:.1f}", f"{total / 60:.1f}"]
+
+
+def _averaged(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Mean and standard error over pictures, both averaged over runs."""
+    scores = [run["test"][metric] for run in runs]
+    return {key: sum(score[key] for score in scores) / len(scores) for key in ("mean", "standard_error")}
 
 
 def _training_origin(result: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowcut.train.pictures import look_inside
 from flowcut.core.atomic import atomic_write
+from flowcut.train.pictures import look_inside
 from flowcut.vision.checkpoints import load_checkpoint
 from flowcut.vision.data import WeizmannHorses
 from flowcut.vision.panel import colour_edges, colour_labels, colour_scores, draw_panel, encode_png

@@ -74,12 +74,22 @@ def test_networks_differ_by_the_head_alone(demo):
 
 
 def test_pictures_decode(demo):
-    _, _, _, page = demo
-    assert len(page.pictures) == 6 * 6
-    for source in page.pictures:
+    _, result, _, page = demo
+    assert len(page.pictures) == 6 * 6 + 5
+    side = result["from_noise"]["size"]
+    for number, source in enumerate(page.pictures):
         head, data = source.split(",")
         assert head == "data:image/png;base64"
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (32, 32)
+        expected = (32, 32) if number < 6 * 6 else (side, side)
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == expected
+
+
+def test_weights_are_learned_from_noise(demo):
+    _, result, text, _ = demo
+    numbers = result["from_noise"]
+    assert numbers["wrong_uniform"] > 0.7
+    assert numbers["wrong_learned"] < 0.02
+    assert f"{numbers['wrong_learned']:.2%}" in text
 
 
 def test_the_last_line_names_the_page_and_both_numbers(demo, tmp_path, capsys):
@@ -89,7 +99,12 @@ def test_the_last_line_names_the_page_and_both_numbers(demo, tmp_path, capsys):
     out = capsys.readouterr().out
     result = json.loads((tmp_path / "demo.json").read_text())
     ious = [mean_and_error(result["networks"][name]["test"]["iou"]) for name in ("base", "soft_cut")]
-    assert out == f"{tmp_path / 'index.html'}: IoU {ious[0]} without head, {ious[1]} with a SoftCut head\n"
+    first = (
+        f"{tmp_path / 'index.html'}: IoU {ious[0]} without head, {ious[1]} with a SoftCut head; from noise "
+    )
+    noise = result["from_noise"]
+    shares = f"{noise['wrong_uniform']:.1%} wrong with uniform weights, {noise['wrong_learned']:.2%} learned"
+    assert out == f"{first}{shares}\n"
 
 
 def test_an_unwritable_folder_is_refused_before_training(tmp_path, capsys):

@@ -76,7 +76,10 @@ def test_version(capsys):
         (["train"], "dataset.images: expected a folder (--dataset.images DIR), got nothing"),
         (["train", "--images", "no", "--masks", "no"], "images: expected a folder, got no"),
         (["train", "--dataset.kind=texture_mosaic", "--images", "a"], "--images: expected only with folders"),
-        (["train", "--data", "x"], "--data: expected only with dataset.kind weizmann_horses or drive or isbi2012"),
+        (
+            ["train", "--data", "x"],
+            "--data: expected only with dataset.kind weizmann_horses or drive",
+        ),
         (["train", "--dataset.kind=texture_mosaic", "--training.device=tpu"], "training.device: expected"),
         (["predict", "no.pt", "no"], "no.pt: expected a flowcut checkpoint, found no such file"),
         (["predict"], "checkpoint"),

@@ -170,7 +170,7 @@ def test_slices_solve_each_item_to_its_own_tolerance(jacobi):
 
 @pytest.mark.skipif(not memory_probe.STATUS.exists(), reason="the kernel tells peaks on Linux only")
 def test_the_probe_sees_a_peak_that_is_gone():
-    if not memory_probe._reset_peak():
+    if not memory_probe.reset_peak():
         pytest.skip("this kernel does not let a process reset its peak")
     before = memory_probe._status("VmRSS")
     passing = torch.ones(16_000_000)

@@ -42,11 +42,22 @@ def _table_rows(networks: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _picture_rows(pictures: Mapping[str, Sequence[bytes]]) -> str:
+def _noise_words(numbers: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "noise_wrong": f"{numbers['wrong_uniform']:.1%}",
+        "noise_learned": f"{numbers['wrong_learned']:.2%}",
+        "noise_seconds": f"{numbers['seconds']:.1f}",
+        "noise_steps": str(numbers["steps"]),
+        "noise_size": str(numbers["size"]),
+        "noise_window": str(numbers["window"]),
+    }
+
+
+def _picture_rows(pictures: Mapping[str, Sequence[bytes]], kind: str = "test picture") -> str:
     rows = []
     for number, row in enumerate(zip(*pictures.values(), strict=True), start=1):
         cells = "".join(
-            f'<td><img alt="{html.escape(title)} of test picture {number}"'
+            f'<td><img alt="{html.escape(title)} of {kind} {number}"'
             f' src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}"></td>'
             for title, png in zip(pictures, row, strict=True)
         )
@@ -91,16 +102,21 @@ def _footer(numbers: Mapping[str, Any], noise: float) -> str:
     )
 
 
-def demo_page(result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]) -> str:
+def demo_page(
+    result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]], noise: Mapping[str, bytes]
+) -> str:
     """Make the page.
 
     Parameters
     ----------
     result : mapping
         What ``demo.json`` holds: ``train`` and ``test`` (numbers of pictures), ``epochs``,
-        ``true_figures`` (a score), and under ``networks`` the metrics of ``base`` and ``soft_cut``.
+        ``true_figures`` (a score), under ``networks`` the metrics of ``base`` and ``soft_cut``, and what
+        was learned ``from_noise``.
     pictures : mapping
         Title of a column to its pictures, bytes of PNG files; all columns of one length.
+    noise : mapping
+        Title to picture of what was learned from noise.
 
     Returns
     -------
@@ -121,5 +137,8 @@ def demo_page(result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]
         pictures=_picture_rows(pictures),
         curve=_curve(networks),
         code=html.escape(_CODE.format(checkpoint=networks["soft_cut"]["checkpoint"])),
+        noise_columns="".join(f"<th>{html.escape(title)}</th>" for title in noise),
+        noise_pictures=_picture_rows({title: [picture] for title, picture in noise.items()}, "the flow"),
+        **_noise_words(result["from_noise"]),
         footer=_footer(networks["soft_cut"], result["noise"]),
     )

@@ -14,7 +14,7 @@ so one small exponential holds everything (block-triangular, Van Loan 1978):
     M ~ gamma beta P X[:, :m] Q^T,      m ~ gamma P X[:, m].
 
 The paper propagates g to time 0 and back again, e^{-s B}, which multiplies errors by up to e^T; here every
-exponential runs forwards. 2 m products in all, the paper needs 3 m.
+exponential runs forwards. It takes m products beside the m of the solution; the paper's form about 3 m.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def linear_assignment_flow(
     rank
         Number of factors kept of the gradient (3.14), >= 1. Default: all; 3 are nearly as good.
     gradient
-        "convolution": facts in :mod:`flowcut.flow.convolution`. "paper": (3.8)-(3.15), worse conditioned for
-        long times. "exact": dense exponentials, for small problems. "autograd-arnoldi": autograd through
+        "convolution": derived in :mod:`flowcut.flow.convolution`. "paper": (3.8)-(3.15), worse
+        conditioned for long times. "exact": dense exponentials, for small problems. "autograd-arnoldi": autograd through
         the Krylov process. "autograd-euler": autograd through ``steps * krylov_dim`` explicit Euler steps
         (3.16), which also replace the solution; there is no estimate of their error.
     neighborhood

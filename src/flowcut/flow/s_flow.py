@@ -30,8 +30,9 @@ def s_flow(
 ) -> Tensor:
     """Integrate dS/dt = R_S(Omega S) for many samples of Omega at once.
 
-    Differentiable in the start and the couplings, through the steps taken. With symmetric couplings,
-    almost every start converges to vertices of the simplex: one label for every pixel (RAF, Theorem 1).
+    Differentiable in the start and the couplings, through the steps taken. With symmetric couplings
+    >= 0 and a positive diagonal, almost every start converges to vertices of the simplex: one label for
+    every pixel (RAF, Theorem 1).
 
     Parameters
     ----------

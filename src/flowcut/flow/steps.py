@@ -109,7 +109,9 @@ def report_unfinished(
     item = int(failed[0])
     reached = f"time {float(found.time[item]):.3g} after {int(found.steps[item])} steps of {integrator}"
     goal = f"{until} was not met" if until is not None else f"time {time:g} was not reached"
-    remedy = "raise max_steps, the step or its growth" if time is None else "raise the time or max_steps"
+    remedy = "raise max_steps, the step or its growth"
+    if time is not None and until is not None:
+        remedy = "raise the time or max_steps"
     text = f"{len(failed)} of {len(found.converged)} items: {goal}: {remedy} (item {item}: {reached})"
     if on_failure == "raise":
         raise NotConvergedError(text)

@@ -1,4 +1,4 @@
-"""`flowcut demo`: a network with and without a SoftCut head, and a page that shows the difference."""
+"""`flowcut demo`: a network with and without a SoftCut head, labels from noise, and a page of it all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 COMMAND = Command(
     name="demo",
-    help="train a small network with and without a SoftCut head and write one page about it",
+    help="train a small network with and without a SoftCut head, learn a flow, write one page about it",
     add_arguments=_add_arguments,
     work="flowcut.apps.work.demo:run",
 )

@@ -1,4 +1,4 @@
-"""What `flowcut demo` does: the same network twice, a page of what came out."""
+"""What `flowcut demo` does: the same network twice, labels from pure noise, a page of what came out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowcut.apps.output import mean_and_error, show
 from flowcut.apps.page import demo_page
+from flowcut.apps.work.demo_noise import learn_from_noise
 from flowcut.core.atomic import prepare_folder
 from flowcut.train.fit import FitResult, fit, plain_scores, say_on_stderr
 from flowcut.train.pictures import look_inside
@@ -25,6 +26,7 @@ __all__ = ["demo_recipe", "run"]
 
 _VALIDATION, _TEST, _SHOWN = 24, 48, 6
 _NOISE = 0.2
+_FLOW_SIZE, _FLOW_STEPS = 192, 20
 
 
 def demo_recipe(options: Namespace) -> Recipe:
@@ -104,7 +106,10 @@ def run(options: Namespace) -> dict[str, Any]:
             f"training {'with a SoftCut head' if its.network.head == 'soft_cut' else 'without head'}"
         )
         fits[name] = fit(its, folder / name, overwrite=True)
+    say_on_stderr("learning the weights of an assignment flow from pure noise")
+    from_noise, noise_pictures = learn_from_noise(_FLOW_SIZE, _FLOW_STEPS, options.seed)
     result = {
+        "from_noise": from_noise,
         "train": options.pictures,
         "test": _TEST,
         "epochs": options.epochs,
@@ -118,11 +123,13 @@ def run(options: Namespace) -> dict[str, Any]:
         },
     }
     page = folder / "index.html"
-    write_text(page, demo_page(result, _columns(fits["base"], fits["soft_cut"])))
+    write_text(page, demo_page(result, _columns(fits["base"], fits["soft_cut"]), noise_pictures))
     write_text(folder / "demo.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     ious = {name: mean_and_error(made.metrics["test"]["iou"]) for name, made in fits.items()}
     show(
-        f"{Path(page)}: IoU {ious['base']} without head, {ious['soft_cut']} with a SoftCut head",
+        f"{Path(page)}: IoU {ious['base']} without head, {ious['soft_cut']} with a SoftCut head; from noise "
+        f"{from_noise['wrong_uniform']:.1%} wrong with uniform weights, "
+        f"{from_noise['wrong_learned']:.2%} learned",
         json=options.json,
     )
     return result

@@ -1,0 +1,1 @@
+"""Kinds of experiments, discovered: each file here declares one `KIND`."""
