@@ -75,9 +75,10 @@ def linear_assignment_flow(
         Number of factors kept of the gradient (3.14), >= 1. Default: all; 3 are nearly as good.
     gradient
         "convolution": derived in :mod:`flowcut.flow.convolution`. "paper": (3.8)-(3.15), worse
-        conditioned for long times. "exact": dense exponentials, for small problems. "autograd-arnoldi": autograd through
-        the Krylov process. "autograd-euler": autograd through ``steps * krylov_dim`` explicit Euler steps
-        (3.16), which also replace the solution; there is no estimate of their error.
+        conditioned for long times. "exact": dense exponentials, for small problems.
+        "autograd-arnoldi": autograd through the Krylov process. "autograd-euler": autograd through
+        ``steps * krylov_dim`` explicit Euler steps (3.16), which also replace the solution; there is no
+        estimate of their error.
     neighborhood
         Offsets of the weights or a graph. Default: the full window with K entries.
     on_failure

@@ -125,10 +125,8 @@ def _by_algorithm(
 def _equal_time(algorithms: dict[Gradient, dict[str, Any]]) -> dict[str, float]:
     """The loss of each algorithm when the fastest has done its steps."""
     limit = min(found["seconds"][-1] for found in algorithms.values())
-    return {
-        name: min(x for x, s in zip(found["losses"], found["seconds"], strict=True) if s <= limit)
-        for name, found in algorithms.items()
-    }
+    done = {name: sum(s <= limit for s in found["seconds"]) for name, found in algorithms.items()}
+    return {name: found["losses"][max(0, done[name] - 1)] for name, found in algorithms.items()}
 
 
 def _rows(
