@@ -157,20 +157,11 @@ def _rows(
             f"{found['losses'][-1]:.4f}")
         for m, found in dims.items()
     ]  # fmt: skip
-    rows.append(
-        Row(
-            "largest over smallest loss, among algorithms",
-            "negligible beside the next",
-            f"{max(last) / min(last):.2f}",
-        )
-    )
-    rows.append(
-        Row(
-            "largest over smallest loss, among step sizes and windows",
-            "",
-            f"{max(last_grid) / min(last_grid):.1f}",
-        )
-    )
+    ratio, among = max(last) / min(last), max(last_grid) / min(last_grid)
+    rows += [
+        Row("largest over smallest loss, algorithms", "negligible beside the next", f"{ratio:.2f}"),
+        Row("largest over smallest loss, step sizes and windows", "", f"{among:.1f}"),
+    ]
     return tuple(rows)
 
 

@@ -123,10 +123,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     Outcome
     """
     image = photograph(settings.picture)
-    regions = torch.from_numpy(
-        slic(image.movedim(0, -1).numpy(), settings.superpixels, compactness=15, start_label=0)
-    ).long()
-    regions = torch.unique(regions, return_inverse=True)[1]
+    regions = _regions(image, settings.superpixels)
     graph = superpixel_graph(regions)
     clean = _means(image, regions, graph.num_nodes)
     prototypes = kmeans(clean, settings.labels, settings.seed)
@@ -165,6 +162,12 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
         Row("learning", "", f"{fit.seconds[-1]:.2f} s", timed=True),
     )
     return Outcome(rows, values, {"learning": fit.seconds[-1]}, draw_panel(columns, height=180))
+
+
+def _regions(image: Tensor, count: int) -> Tensor:
+    """(H, W) int64: superpixels, numbered without gaps."""
+    found = slic(image.movedim(0, -1).numpy(), count, compactness=15, start_label=0)
+    return torch.unique(torch.from_numpy(found), return_inverse=True)[1]
 
 
 def _means(image: Tensor, regions: Tensor, count: int) -> Tensor:

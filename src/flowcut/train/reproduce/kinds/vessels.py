@@ -87,14 +87,17 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
         Row("wrong pixels, uniform weights", "", percent(fit.wrong[0])),
         Row("wrong pixels, learned weights", "< 0.1 %", percent(fit.wrong[-1])),
         Row("steps to 0.1 % wrong", "", str(reached)),
-        Row(
-            f"mean entropy of the weights, within {_NEAR} pixels of a border",
-            "low",
-            f"{inside:.2f} nats",
-        ),
+        Row(f"mean entropy of the weights, {_NEAR} pixels from a border", "low", f"{inside:.2f} nats"),
         Row("mean entropy of the weights, elsewhere", "high", f"{outside:.2f} nats"),
         Row("learning", "", f"{fit.seconds[-1]:.2f} s", timed=True),
     )
+    columns = {
+        "noisy vessels": [_grey((picture + 0.75) / 2.5)],
+        "true labels": [_grey(truth)],
+        f"uniform weights: {percent(fit.wrong[0])} wrong": [_grey(uniform[0])],
+        f"learned weights: {percent(fit.wrong[-1])} wrong": [_grey(fit.labels[0])],
+        "entropy of the learned weights": [colour_values(entropy, 0.0, math.log(settings.window**2))],
+    }
     values = {
         "alone": alone,
         "losses": fit.losses,
@@ -103,13 +106,6 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
         "entropy_near_borders": inside,
         "entropy_elsewhere": outside,
         "entropy_uniform": math.log(settings.window**2),
-    }
-    columns = {
-        "noisy vessels": [_grey((picture + 0.75) / 2.5)],
-        "true labels": [_grey(truth)],
-        f"uniform weights: {percent(fit.wrong[0])} wrong": [_grey(uniform[0])],
-        f"learned weights: {percent(fit.wrong[-1])} wrong": [_grey(fit.labels[0])],
-        "entropy of the learned weights": [colour_values(entropy, 0.0, math.log(settings.window**2))],
     }
     return Outcome(rows, values, {"learning": fit.seconds[-1]}, draw_panel(columns, height=256))
 
