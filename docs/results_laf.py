@@ -1,4 +1,4 @@
-"""Tables of the LAF paper's figures from committed JSON, for :mod:`docs.results`.
+"""Tables of the LAF paper's figures from committed JSON: ``python -m docs.results_laf [--check]``.
 
 ``experiments/results/laf_NAME.json`` is what ``flowcut reproduce laf_NAME --publish`` writes. Between
 ``<!-- results:laf_NAME -->`` and ``<!-- end -->`` stands what :func:`block` makes of it.
@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.table import markdown
 
+from flowcut.core.atomic import atomic_write
+
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "*Not measured yet.*"
 PREFIX = "laf_"
+PAGE = ROOT / "docs" / "experiments_laf.md"
+_BLOCK = re.compile(r"(<!-- results:(laf_\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def names(root: Path = ROOT) -> list[str]:
@@ -60,10 +68,31 @@ def origin(result: dict[str, Any]) -> str:
 
 
 def fill(text: str, root: Path = ROOT) -> str:
-    """The text with the blocks of this file made anew; others are left as they are."""
-    for name in names(root):
-        start, end = f"<!-- results:{name} -->\n", "\n<!-- end -->"
-        if start in text:
-            before, rest = text.split(start, 1)
-            text = before + start + block(name, root) + end + rest.split(end, 1)[1]
-    return text
+    """The text with every marked block made anew."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{block(m[2], root)}\n{m[3]}", text)
+
+
+def refresh(check: bool, page: Path = PAGE) -> list[str]:
+    """Write the blocks, unless ``check``; returns the name of the page if it was out of date."""
+    before = page.read_text(encoding="utf-8")
+    after = fill(before)
+    if after == before:
+        return []
+    if not check:
+        with atomic_write(page) as file:
+            file.write(after.encode())
+    return [page.name]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the blocks, or with ``--check`` only tell whether the page is out of date."""
+    parser = argparse.ArgumentParser(prog="python -m docs.results_laf", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if out of date")
+    options = parser.parse_args(arguments)
+    stale = refresh(options.check)
+    print(f"{stale[0]}: {'out of date' if options.check else 'written'}" if stale else "up to date")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

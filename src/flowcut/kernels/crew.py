@@ -20,8 +20,9 @@ import numpy as np
 from flowcut.kernels.jit import atomic_add, atomic_load, inner, monotonic_ns
 from flowcut.kernels.threads import LONG_WAIT, SPINS, sched_yield
 
-# Sending helpers away costs a millisecond, so it may be tried again soon.
-_SECONDS_WITHOUT_CREW = 0.03
+# Sending helpers away costs a millisecond or more, so it is tried again soon, and ever less soon while it fails.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.03, 2.0
+_pause = _SHORTEST_PAUSE
 _no_crew_until = 0.0
 # Phases of one crew, and so passes of one kernel, at most.
 MAX_PHASES = 1024
@@ -39,7 +40,7 @@ def run_crew(kernel: Callable[..., Any], args: tuple[Any, ...], helpers: int) ->
     opened (:func:`open_phase`) until it has left. When it once has to wait long for one of them, because
     other programs hold its core, they are sent away, and for a while nobody tries again.
     """
-    global _no_crew_until
+    global _no_crew_until, _pause
     crew = np.zeros(2 + 2 * MAX_PHASES, dtype=np.int64)
     if time.monotonic() < _no_crew_until:
         helpers = 0
@@ -61,7 +62,10 @@ def run_crew(kernel: Callable[..., Any], args: tuple[Any, ...], helpers: int) ->
         return kernel(*args, True, crew)
     finally:
         if crew[-1]:
-            _no_crew_until = time.monotonic() + _SECONDS_WITHOUT_CREW
+            _no_crew_until = time.monotonic() + _pause
+            _pause = min(2 * _pause, _LONGEST_PAUSE)
+        elif started:
+            _pause = _SHORTEST_PAUSE
         crew[-1] = 1
         for thread in started:
             thread.join()

@@ -87,7 +87,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
         Row("wrong pixels, uniform weights", "", percent(fit.wrong[0])),
         Row("wrong pixels, learned weights", "< 0.1 %", percent(fit.wrong[-1])),
         Row("steps to 0.1 % wrong", "", str(reached)),
-        Row(f"mean entropy of the weights, {_NEAR} pixels from a border", "low", f"{inside:.2f} nats"),
+        Row(f"mean entropy of the weights, up to {_NEAR} pixels from a border", "low", f"{inside:.2f} nats"),
         Row("mean entropy of the weights, elsewhere", "high", f"{outside:.2f} nats"),
         Row("learning", "", f"{fit.seconds[-1]:.2f} s", timed=True),
     )
