@@ -144,7 +144,7 @@ def test_a_helper_that_fails_before_it_takes_a_piece_is_done_without() -> None:
 
 
 def test_a_late_helper_is_waited_for_and_then_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crews, "_SECONDS_WITHOUT_CREW", _PATIENCE)
+    monkeypatch.setattr(crews, "_pause", _PATIENCE)
     for function in (_open, _take, _finish, _wait):  # compiled before somebody measures time
         function(np.array([0, 0, 2, 0]))
     taken, roles, done = threading.Event(), [], []

@@ -20,7 +20,7 @@ import numpy as np
 from flowcut.kernels.jit import atomic_add, atomic_load, inner, monotonic_ns
 from flowcut.kernels.threads import LONG_WAIT, SPINS, sched_yield
 
-# Sending helpers away costs a millisecond or more, so it is tried again soon, and ever less soon while it fails.
+# Sending helpers away costs a millisecond or more: it is tried again soon, and ever less soon while it fails.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.03, 2.0
 _pause = _SHORTEST_PAUSE
 _no_crew_until = 0.0
