@@ -38,7 +38,7 @@ from tests.kernels.dense import (
     window_matrix,
     with_junk,
 )
-from tests.kernels.workers import fork, loader
+from tests.kernels.workers import loader
 from tests.truths.flows import dense_omega
 
 _PATIENCE = 60.0
@@ -427,5 +427,5 @@ def test_in_other_processes() -> None:
 
 if __name__ == "__main__":
     signal.alarm(int(2 * _PATIENCE) - 10)
-    fork(_in_worker)
+    # Not after a raw fork: pictures this large hang there in PyTorch's own threads.
     loader(_in_worker, "fork", after=True)
