@@ -11,12 +11,13 @@ counted in units of the number of pixels that a loss, a mean, is spread over.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from flowcut.flow.inputs import check_positive
 
 State = dict[str, Tensor]
 
@@ -68,7 +69,7 @@ class RiemannianDescent:
     step: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("step", self.step)
+        check_positive("step", self.step)
 
     def init(self, theta: Tensor) -> State:
         """Nothing to remember."""
@@ -102,7 +103,7 @@ class MomentumDescent:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        _positive("step", self.step)
+        check_positive("step", self.step)
         _share("momentum", self.momentum)
 
     def init(self, theta: Tensor) -> State:
@@ -141,8 +142,8 @@ class AdamDescent:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _positive("lr", self.lr)
-        _positive("eps", self.eps)
+        check_positive("lr", self.lr)
+        check_positive("eps", self.eps)
         for beta in self.betas:
             _share("betas", beta)
 
@@ -163,11 +164,6 @@ class AdamDescent:
         state["square"].lerp_(natural.square(), 1 - second)
         root = (state["square"] / (1 - second**count)).sqrt_().add_(self.eps)
         theta.addcdiv_(state["mean"], root, value=-self.lr / (1 - first**count))
-
-
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
 
 
 def _share(name: str, value: float) -> None:

@@ -127,11 +127,12 @@ def learn_weights(
     read_target(distances, target, ignore_index)
     problem = _Problem(*inputs, target, time, options, loss, ignore_index)
     parameters = NaturalParameters(inputs.window, inputs.weights, stationary)
-    run = Progress(parameters.theta, (descent or RiemannianDescent()).init(parameters.theta))
+    descent = descent or RiemannianDescent()
+    run = Progress(parameters.theta, descent.init(parameters.theta))
     if checkpoint is not None:
         run.read(checkpoint)
     return _descend(
-        problem, parameters, run, descent or RiemannianDescent(), steps, stop_below, callback, progress,
+        problem, parameters, run, descent, steps, stop_below, callback, progress,
         checkpoint, checkpoint_every, neighborhood,
     )  # fmt: skip
 

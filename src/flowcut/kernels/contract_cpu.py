@@ -10,10 +10,11 @@ from torch import Tensor
 
 from flowcut.kernels.crew import next_piece
 from flowcut.kernels.flat import BLOCK, flat_layout, pack_rows, whole_vectors
-from flowcut.kernels.flat_blocks import PIECES, Runner, add_four, add_one, run_images, share
+from flowcut.kernels.flat_blocks import PIECES, Runner, run_images, share
 from flowcut.kernels.grid_cpu import rows_view
 from flowcut.kernels.jit import atomic_add, inner, jit
 from flowcut.kernels.layout import common_type, offsets_from_flat, row_tables
+from flowcut.kernels.taps_cpu import add_four, add_one
 from flowcut.kernels.workspace import aligned, fresh
 
 

@@ -9,6 +9,7 @@ import torch
 
 from flowcut.kernels.crew import run_crew
 from flowcut.kernels.jit import inner
+from flowcut.kernels.taps_cpu import add_four, add_one
 from flowcut.kernels.threads import run_items
 
 # Runs a kernel with these arguments on one picture, with helpers or without.
@@ -25,22 +26,6 @@ _SMALL = 1 << 14
 def share(count: int, part: int, parts: int) -> tuple[int, int]:
     """First and last (exclusive) of ``count`` things that a part takes."""
     return count * part // parts, count * (part + 1) // parts
-
-
-@inner
-def add_four(
-    out: Any, w0: Any, w1: Any, w2: Any, w3: Any, x0: Any, x1: Any, x2: Any, x3: Any, n: int
-) -> None:
-    """out += w0 x0 + w1 x1 + w2 x2 + w3 x3."""
-    for i in range(n):
-        out[i] += (w0[i] * x0[i] + w1[i] * x1[i]) + (w2[i] * x2[i] + w3[i] * x3[i])
-
-
-@inner
-def add_one(out: Any, w: Any, x: Any, n: int) -> None:
-    """out += w x."""
-    for i in range(n):
-        out[i] += w[i] * x[i]
 
 
 @inner
