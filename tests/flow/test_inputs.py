@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from flowcut.core.neighborhood import Graph, Neighborhood
-from flowcut.flow.inputs import check_positive, compute_type, read_inputs
+from flowcut.flow.inputs import check_positive, read_inputs
 from flowcut.flow.linear import LinearAssignmentFlow, linear_assignment_flow
 from flowcut.flow.nonlinear import assignment_flow
 from flowcut.flow.weights import uniform_weights
 from flowcut.flow.window import graph_window
+from flowcut.kernels.layout import common_type
 
 GRAPH = Graph(torch.tensor([[0, 1], [1, 2]]), 4)
 INF, NAN = float("inf"), float("nan")
@@ -146,8 +147,8 @@ def test_types() -> None:
         kind=TypeError,
     )
     _refused("^distances: expected a tensor, got list", distances.tolist(), weights, kind=TypeError)
-    assert compute_type(distances, weights.double()) == torch.float64
-    assert compute_type(distances.half(), weights.bfloat16()) == torch.float32
+    assert common_type(distances, weights.double()) == torch.float64
+    assert common_type(distances.half(), weights.bfloat16()) == torch.float32
 
 
 @pytest.mark.parametrize("module", [True, False])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from flowcut.core.checks import check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.flow.adjoint import likelihood
 from flowcut.flow.window import Window, window_of
+from flowcut.kernels.layout import common_type
 
 
 class Inputs(NamedTuple):
@@ -64,14 +64,9 @@ def read_inputs(
             f"to fit the distances, got {tuple(weights.shape)}"
         )
     # Rounding to a half type moves sums by more than to single precision: judge before the conversion.
-    dtype = compute_type(distances, weights)
+    dtype = common_type(distances, weights)
     evidence = likelihood(window, distances.to(dtype), weights, float(rho))
     return Inputs(evidence, weights.to(dtype), window)
-
-
-def compute_type(*values: Tensor) -> torch.dtype:
-    """Double if anything is double, single otherwise."""
-    return torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
 
 
 def check_positive(name: str, value: float) -> None:

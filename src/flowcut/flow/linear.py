@@ -16,13 +16,14 @@ from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.results import OnFailure
 from flowcut.flow.adjoint import Differentiable, step
 from flowcut.flow.exact_gradient import check_size
-from flowcut.flow.inputs import check_positive, compute_type, read_inputs
+from flowcut.flow.inputs import check_positive, read_inputs
 from flowcut.flow.krylov import Options, images, krylov_space, solution_coefficients
 from flowcut.flow.linearization import linearize
 from flowcut.flow.simplex import replicator
 from flowcut.flow.start import fit_start, logits_of
 from flowcut.flow.tolerance import report_tolerance
 from flowcut.flow.window import Window
+from flowcut.kernels.layout import common_type
 
 Gradient = Literal["convolution", "paper", "exact", "autograd-euler", "autograd-arnoldi"]
 
@@ -110,7 +111,7 @@ def linear_assignment_flow(
     >>> V.argmax(dim=1), bool(V.sum(dim=1).abs().max() < 1e-6)
     (tensor([[0, 0, 0]]), True)
     """
-    start = None if initial is None else logits_of(initial, compute_type(distances, weights, initial))
+    start = None if initial is None else logits_of(initial, common_type(distances, weights, initial))
     moved = integrate_linear_flow(
         distances, weights, rho, time, krylov_dim, tolerance, steps, start, relinearizations, rank, gradient,
         neighborhood, on_failure,

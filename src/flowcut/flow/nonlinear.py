@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.results import OnFailure
 from flowcut.flow.adjoint import average
-from flowcut.flow.inputs import compute_type, read_inputs
+from flowcut.flow.inputs import read_inputs
 from flowcut.flow.integrators import GeometricEuler, integrate
 from flowcut.flow.start import checked_logits, fit_start, logits_of
 from flowcut.flow.steps import Integrated, Integrator
 from flowcut.flow.stopping import EntropyBelow, Stop
+from flowcut.kernels.layout import common_type
 
 
 def assignment_flow(
@@ -94,7 +95,7 @@ def assignment_flow(
     >>> assignment_flow(distances, uniform_weights((3,)), rho=0.5).argmax(dim=1)
     tensor([[0, 0, 0]])
     """
-    start = None if initial is None else logits_of(initial, compute_type(distances, weights, initial))
+    start = None if initial is None else logits_of(initial, common_type(distances, weights, initial))
     found = integrate_assignment_flow(
         distances, weights, rho, time, start, integrator, until, neighborhood, on_failure
     )

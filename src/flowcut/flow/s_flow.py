@@ -85,7 +85,7 @@ def s_flow(
     if initial is not None:
         check_floating("initial", initial)
         _check_rank("initial", initial)
-        start, dtype = logits_of(initial, _compute_type(initial, couplings)), initial.dtype
+        start, dtype = logits_of(initial, _common_type(initial, couplings)), initial.dtype
     else:
         assert initial_logits is not None
         start, dtype = initial_logits, initial_logits.dtype
@@ -127,7 +127,7 @@ def integrate_s_flow(
     """
     check_floating("initial_logits", initial_logits)
     _check_rank("initial_logits", initial_logits)
-    dtype = _compute_type(initial_logits, couplings)
+    dtype = _common_type(initial_logits, couplings)
     couplings = couplings.prepared(tuple(initial_logits.shape), dtype)
     start = checked_logits(initial_logits, dtype)
     if couplings.items != 1:
@@ -181,7 +181,7 @@ class SFlow(nn.Module):
         return f"time={self.time}, integrator={self.integrator}, until={self.until}"
 
 
-def _compute_type(start: Tensor, couplings: Couplings) -> torch.dtype:
+def _common_type(start: Tensor, couplings: Couplings) -> torch.dtype:
     """Double if anything is double, single otherwise."""
     return torch.float64 if torch.float64 in (start.dtype, couplings.dtype) else torch.float32
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from flowcut.core.checks import check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood
-from flowcut.flow.inputs import check_positive, compute_type
+from flowcut.flow.inputs import check_positive
 from flowcut.flow.window import Window, graph_window, window_of
 from flowcut.kernels.guard import guarded
+from flowcut.kernels.layout import common_type
 
 
 def uniform_weights(
@@ -135,7 +136,7 @@ def normalize_weights(weights: Tensor, neighborhood: Neighborhood | Graph | None
     """
     check_floating("weights", weights)
     where = window_of(neighborhood, weights, max(1, weights.ndim - 2))
-    values = weights.to(compute_type(weights))
+    values = weights.to(common_type(weights))
     inside = where.inside(tuple(weights.shape[2:]), weights.device)
     values = torch.where(inside, values, 0)
     values = guarded(values, "weights: expected finite numbers >= 0 inside the picture", low=0)
@@ -172,7 +173,7 @@ def softmax_weights(logits: Tensor, neighborhood: Neighborhood | Graph | None = 
     """
     check_floating("logits", logits)
     where = window_of(neighborhood, logits, max(1, logits.ndim - 2))
-    values = logits.to(compute_type(logits))
+    values = logits.to(common_type(logits))
     inside = where.inside(tuple(logits.shape[2:]), logits.device)
     values = torch.where(inside, values, 0)
     values = guarded(values, "logits: expected finite numbers inside the picture")
