@@ -18,7 +18,7 @@ import flowcut as fc
 
 _SOURCE = Path(fc.__file__).parent
 _FILES = sorted(_SOURCE.rglob("*.py"))
-_ROOMS = ("core", "kernels", "linear", "cut", "flow")
+_ROOMS = ("core", "kernels", "linear", "cut", "flow", "joint")
 _EXTRAS = ("PIL", "skimage", "torchmetrics", "segmentation_models_pytorch", "lightning", "tensorboard",
            "matplotlib", "gradio", "rich", "pyamg", "cvxopt")  # fmt: skip
 

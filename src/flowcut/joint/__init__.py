@@ -1,0 +1,1 @@
+"""Distributions over whole labelings: energies, exact laws, samplers, randomized assignment flows."""
