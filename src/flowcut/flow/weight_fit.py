@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from flowcut.core.atomic import atomic_write
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.records import read_record, write_record
 from flowcut.flow.rounding import round_assignment
 from flowcut.flow.weights import weights_entropy
 
@@ -75,7 +72,7 @@ class WeightFit:
             The file cannot be written.
         """
         values = {name: getattr(self, name) for name in _SAVED}
-        _write(path, {"version": _VERSION, "kind": "weight_fit", **values})
+        write_record(path, "weight_fit", _VERSION, values)
 
     @classmethod
     def load(cls, path: str | PathLike[str], neighborhood: Neighborhood | Graph | None = None) -> WeightFit:
@@ -88,7 +85,7 @@ class WeightFit:
         ValueError
             It is none of ours.
         """
-        values = _read(path, "weight_fit")
+        values = read_record(path, "weight_fit", _VERSION)
         return cls(**{name: values[name] for name in _SAVED}, neighborhood=neighborhood)
 
 
@@ -127,7 +124,7 @@ class Progress:
     def write(self, path: str | PathLike[str]) -> None:
         """Save, so that :meth:`read` continues with the next evaluation."""
         values = {name: getattr(self, name) for name in _PROGRESS}
-        _write(path, {"version": _VERSION, "kind": "learning", **values})
+        write_record(path, "learning", _VERSION, values)
 
     def read(self, path: str | PathLike[str]) -> None:
         """Continue from a file, if there is one.
@@ -139,7 +136,7 @@ class Progress:
         """
         if not os.path.exists(path):
             return
-        values = _read(path, "learning")
+        values = read_record(path, "learning", _VERSION)
         saved, theta = values["state"], values["theta"]
         fits = theta.shape == self.theta.shape and theta.dtype == self.theta.dtype
         fits = fits and {k: v.shape for k, v in saved.items()} == {k: v.shape for k, v in self.state.items()}
@@ -155,20 +152,3 @@ class Progress:
 
 
 _PROGRESS = ("theta", "state", "step", "losses", "wrong", "seconds")
-
-
-def _write(path: str | PathLike[str], values: dict[str, Any]) -> None:
-    with atomic_write(path) as file:
-        torch.save(values, file)
-
-
-def _read(path: str | PathLike[str], kind: str) -> dict[str, Any]:
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{os.fspath(path)}: expected a file of flowcut, got {type(error).__name__}"
-        ) from None
-    if not isinstance(values, dict) or values.get("kind") != kind or values.get("version") != _VERSION:
-        raise ValueError(f"{os.fspath(path)}: expected a {kind} of version {_VERSION}")
-    return values
