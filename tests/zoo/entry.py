@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowcut.joint.chains import Chains
 from flowcut.linear.solver import Solver
 
 Inputs = tuple[Tensor, ...]
@@ -59,6 +60,29 @@ class Layer:
         default_factory=lambda: {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 5e-2}
     )
     singular: tuple[tuple[Callable[[], Inputs], str], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A sampler of labelings.
+
+    Attributes
+    ----------
+    call
+        ``call(energy, chains, draws, thin, burn_in, initial, seed)``.
+    thin
+        Sweeps after which draws of a small, weakly tied model hardly depend on each other.
+    attractive
+        True where it takes ties >= 0 without tables only.
+    """
+
+    name: str
+    call: Callable[..., Chains]
+    thin: int
+    attractive: bool = False
 
     def __str__(self) -> str:
         return self.name

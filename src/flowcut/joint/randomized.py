@@ -414,7 +414,7 @@ def _check_numbers(
         raise ValueError(f"rank: expected 0 to {pixels}, the number of pixels, got {rank}")
     if components < 1:
         raise ValueError(f"components: expected an integer >= 1, got {components}")
-    for name, number in (("time", time), ("step", step), ("epsilon", eps)):
+    for name, number in (("time", time), ("step", step), ("epsilon", epsilon)):
         if not 0 < number < math.inf:
             raise ValueError(f"{name}: expected a finite number > 0, got {number}")
     if not 1 <= growth < math.inf:
