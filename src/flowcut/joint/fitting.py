@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time as clock
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from flowcut.core.records import read_record, write_record
 from flowcut.joint.energy import PottsEnergy
-from flowcut.joint.objective import Objective, paper_objective, semi_implicit
+from flowcut.joint.objective import Objective, log_assignments, paper_objective, semi_implicit
 
 _VERSION = 1
 _OBJECTIVES = {"semi-implicit": semi_implicit, "paper": paper_objective}
@@ -89,6 +90,7 @@ def fit_model(
     beta: float = 0.1,
     anneal: float = 0.5,
     deepen: tuple[float, float] = (0.2, 0.7),
+    memory: int = 0,
     objective: ObjectiveName = "semi-implicit",
     seed: int = 0,
     progress: bool = False,
@@ -119,6 +121,9 @@ def fit_model(
         modes are found before they are sharp.
     deepen
         Shares of the steps between which the time grows geometrically to its last value.
+    memory
+        How many steps' draws join the mixture that estimates P; worth its time where S(t) is nearly
+        integral. Not used by the paper's objective.
     objective
         "semi-implicit" or "paper", see :mod:`flowcut.joint.objective`.
     seed
@@ -142,9 +147,16 @@ def fit_model(
         A number is out of its range, the checkpoint belongs to another fit, or the loss is not finite.
     """
     last = model.time if time is None else float(time)
-    _check(steps, samples, lr, last, beta, anneal, deepen, objective, checkpoint_every)
+    _check(steps, samples, lr, last, beta, anneal, deepen, memory, objective, checkpoint_every)
     schedule = _Schedule(steps, lr, (model.time, last), beta, anneal, deepen)
-    run = _Run(model, betas, seed, {"steps": steps, "samples": samples, "objective": objective, "time": last})
+    identity: dict[str, object] = {
+        "steps": steps,
+        "samples": samples,
+        "objective": objective,
+        "time": last,
+        "memory": memory,
+    }
+    run = _Run(model, betas, seed, memory, identity)
     if checkpoint is not None:
         run.read(checkpoint)
     energy = energy.to(dtype=next(model.parameters()).dtype)
@@ -193,13 +205,19 @@ class _Run:
     """Model, optimiser, generator and history: everything that an interrupted fit goes on with."""
 
     def __init__(
-        self, model: RandomizedFlow, betas: tuple[float, float], seed: int, identity: dict[str, object]
+        self,
+        model: RandomizedFlow,
+        betas: tuple[float, float],
+        seed: int,
+        memory: int,
+        identity: dict[str, object],
     ) -> None:
         self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.parameters, betas=betas)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
         self.history = FitHistory()
+        self.earlier: deque[Tensor] = deque(maxlen=memory)
         self.identity = {**identity, "seed": seed, "start_time": model.time}
 
     def advance(
@@ -211,7 +229,10 @@ class _Run:
             group["lr"] = schedule.rate(step)
         draw = self.model.draw(samples, self.generator, stratified=True)
         logits = self.model.logits(draw, schedule.time(step))
-        found = objective(logits, energy, schedule.inverse_temperature(step), self.generator)
+        earlier = torch.cat(list(self.earlier), dim=2) if self.earlier else None
+        found = objective(logits, energy, schedule.inverse_temperature(step), self.generator, earlier)
+        if self.earlier.maxlen:
+            self.earlier.appendleft(log_assignments(logits.detach()))
         value = float(found.free_energy)
         if not math.isfinite(value):
             raise ValueError(
@@ -235,6 +256,7 @@ class _Run:
                 "model": self.model.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "generator": self.generator.get_state(),
+                "earlier": list(self.earlier),
                 "history": [history.step, history.seconds, history.free_energy],
             },
         )
@@ -254,13 +276,14 @@ class _Run:
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         self.generator.set_state(values["generator"])
+        self.earlier.extend(values["earlier"])
         step, seconds, free_energy = values["history"]
         self.history = FitHistory(step, seconds, free_energy)
 
 
 def _check(
     steps: int, samples: int, lr: float, time: float, beta: float, anneal: float,
-    deepen: tuple[float, float], objective: str, every: int,
+    deepen: tuple[float, float], memory: int, objective: str, every: int,
 ) -> None:  # fmt: skip
     if steps < 0:
         raise ValueError(f"steps: expected an integer >= 0, got {steps}")
@@ -275,5 +298,7 @@ def _check(
         raise ValueError(f"anneal, deepen: expected shares in [0, 1] in order, got {anneal}, {deepen}")
     if objective not in _OBJECTIVES:
         raise ValueError(f"objective: expected one of {', '.join(_OBJECTIVES)}, got {objective!r}")
+    if memory < 0:
+        raise ValueError(f"memory: expected an integer >= 0, got {memory}")
     if every < 1:
         raise ValueError(f"checkpoint_every: expected an integer >= 1, got {every}")

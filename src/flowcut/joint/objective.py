@@ -26,6 +26,11 @@ the number (1/m) sum_k pi_kl [alpha_ki = j].
 
 Both are numbers that multiply S and log S, so the m x m exponents need no graph and are made in blocks.
 
+*A memory of earlier draws.* With its own sample included, P-hat is at least T(S^k)_{alpha_k} / m: for
+integral S every labeling seems to have the probability 1 / m or more, and those that are rarer are driven
+out, which costs entropy. Draws of the steps before, of a model that was nearly this one, make m many times
+larger for the price of matrix products.
+
 **The paper's objective** (RAF (14), (17), (20), (22), (23)): the mean-field energy of S^k, and the plug-in
 entropy with alpha_k rounded from S^k and the Miller-Madow correction, whose support is the number of
 distinct alpha_k, "smoothed by the mean entropy of nodewise assignment": read here as times exp of it.
@@ -70,7 +75,13 @@ def log_assignments(logits: Tensor) -> Tensor:
     return logits.log_softmax(dim=0)
 
 
-def semi_implicit(logits: Tensor, energy: PottsEnergy, beta: float, generator: torch.Generator) -> Objective:
+def semi_implicit(
+    logits: Tensor,
+    energy: PottsEnergy,
+    beta: float,
+    generator: torch.Generator,
+    earlier: Tensor | None = None,
+) -> Objective:
     """The semi-implicit bound at inverse temperature ``beta``.
 
     Parameters
@@ -83,11 +94,14 @@ def semi_implicit(logits: Tensor, energy: PottsEnergy, beta: float, generator: t
         E is multiplied by it.
     generator
         Draws alpha.
+    earlier
+        (J, n, M'): log S of draws of a model that was nearly this one. They join the mixture, fixed.
     """
     log_s = log_assignments(logits)
     with torch.no_grad():
         labels = _draw(log_s, generator)
-        by_s, by_log_s, value = _coefficients(log_s, labels, energy, beta)
+        mixture = log_s if earlier is None else torch.cat([log_s, earlier], dim=2)
+        by_s, by_log_s, value = _coefficients(log_s, mixture, labels, energy, beta)
     loss = (by_s * log_s.exp()).sum() + (by_log_s * log_s).sum()
     return Objective(loss, value)
 
@@ -100,25 +114,25 @@ def _draw(log_s: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _coefficients(
-    log_s: Tensor, labels: Tensor, energy: PottsEnergy, beta: float
+    log_s: Tensor, mixture: Tensor, labels: Tensor, energy: PottsEnergy, beta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What multiplies S and log S, (J, n, M) each, and the bound."""
+    """What multiplies S and log S, (J, n, M) each, and the bound; the mixture begins with S itself."""
     num_labels, pixels, samples = log_s.shape
-    # The matrix products below are taken over samples: (M, J n).
-    components = log_s.permute(2, 0, 1).reshape(samples, -1)
+    # The matrix products below are taken over samples: (M', J n).
+    components = mixture.permute(2, 0, 1).reshape(mixture.shape[2], -1)
     hot = torch.nn.functional.one_hot(labels, num_labels).permute(2, 0, 1).to(log_s.dtype)
     costs, total = _energies(energy, hot, labels)
     by_s = beta * (costs - (costs * hot).sum(dim=0, keepdim=True))
-    by_log_s, log_p = torch.zeros_like(components), []
+    by_log_s, log_p = components.new_zeros(samples, num_labels * pixels), []
     for first in range(0, samples, _ROWS):
         rows = slice(first, first + _ROWS)
         alpha = hot[..., rows].permute(2, 0, 1).flatten(1)
         exponents = alpha @ components.T
         norm = exponents.logsumexp(dim=1, keepdim=True)
-        share = (exponents - norm).exp_()
-        log_p.append(norm[:, 0] - math.log(samples))
-        by_log_s += share.T @ alpha
-        by_s[..., rows] += _changes(share, log_s, labels[:, rows])
+        share = exponents.sub_(norm).exp_()
+        log_p.append(norm[:, 0] - math.log(len(components)))
+        by_log_s += share[:, :samples].T @ alpha
+        by_s[..., rows] += _changes(share, mixture, labels[:, rows])
     value = (beta * total + torch.cat(log_p)).mean()
     by_log_s = by_log_s.reshape(samples, num_labels, pixels).permute(1, 2, 0)
     return by_s / samples, by_log_s / samples, value
@@ -147,9 +161,13 @@ def _changes(share: Tensor, log_s: Tensor, labels: Tensor) -> Tensor:
 
 
 def paper_objective(
-    logits: Tensor, energy: PottsEnergy, beta: float, generator: torch.Generator
+    logits: Tensor,
+    energy: PottsEnergy,
+    beta: float,
+    generator: torch.Generator,
+    earlier: Tensor | None = None,
 ) -> Objective:
-    """RAF's printed objective; arguments as in :func:`semi_implicit` (nothing is drawn here).
+    """RAF's printed objective; arguments as in :func:`semi_implicit` (nothing is drawn, nothing remembered).
 
     It rewards assignments that are not integral, by up to n log J, and has no gradient towards modes that no
     sample has; :func:`semi_implicit` has neither fault.

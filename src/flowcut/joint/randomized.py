@@ -184,8 +184,8 @@ class RandomizedAssignment(nn.Module):
         steps, samples
             Steps of Adam and flows drawn in each.
         **options
-            lr, betas, time, beta, anneal, deepen, objective, seed, progress, checkpoint, checkpoint_every,
-            callback.
+            lr, betas, time, beta, anneal, deepen, memory, objective, seed, progress, checkpoint,
+            checkpoint_every, callback.
 
         Returns
         -------
