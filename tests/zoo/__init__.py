@@ -1,6 +1,6 @@
-"""One small file a solver or layer: what the conformance tests need to know of it.
+"""One small file a solver, layer or sampler: what the conformance tests need to know of it.
 
-A file defines ``entry``. :data:`SOLVERS` and :data:`LAYERS` find them all; every test in
+A file defines ``entry``. :data:`SOLVERS`, :data:`LAYERS` and :data:`SAMPLERS` find them all; every test in
 ``tests/conformance`` then runs on each.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from tests.zoo.entry import Layer, SolverEntry
+from tests.zoo.entry import Layer, SamplerEntry, SolverEntry
 
 _ENTRIES = [
     importlib.import_module(f"{__name__}.{module.name}").entry
@@ -18,3 +18,4 @@ _ENTRIES = [
 ]
 SOLVERS = [entry for entry in _ENTRIES if isinstance(entry, SolverEntry)]
 LAYERS = [entry for entry in _ENTRIES if isinstance(entry, Layer)]
+SAMPLERS = [entry for entry in _ENTRIES if isinstance(entry, SamplerEntry)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -50,8 +51,7 @@ def flatten_energy(energy: PottsEnergy) -> FlatEnergy:
     >>> flat.pairs.tolist()
     [[0, 2], [1, 3], [0, 1], [2, 3]]
     """
-    count = energy.unary[0, 0].numel()
-    numbers = torch.arange(count, device=energy.device).reshape(energy.spatial)
+    numbers = torch.arange(math.prod(energy.spatial), device=energy.device).reshape(energy.spatial)
     shared = energy.pairwise is not None and energy.pairwise.ndim == 2
     pairs, weights, tables = [], [], []
     for tie in energy.ties():
