@@ -34,6 +34,23 @@ from flowcut.flow.weights import (
     uniform_weights,
     weights_entropy,
 )
+from flowcut.joint.belief import BeliefPropagation, belief_propagation
+from flowcut.joint.chains import Chains
+from flowcut.joint.counts import count_labelings
+from flowcut.joint.diagnostics import effective_sample_size, split_r_hat
+from flowcut.joint.divergence import KlBounds, kl_bounds, mixture_log_prob
+from flowcut.joint.energy import PottsEnergy
+from flowcut.joint.energy_files import load_energy, save_energy
+from flowcut.joint.entropy import entropy_from_counts, entropy_of_labels
+from flowcut.joint.estimate import Estimate
+from flowcut.joint.exact import ExactLaw, exact_law
+from flowcut.joint.fitting import FitHistory
+from flowcut.joint.gibbs import gibbs
+from flowcut.joint.importance import Importance, importance
+from flowcut.joint.ising import IsingEnergy
+from flowcut.joint.mean_field import MeanField, mean_field
+from flowcut.joint.randomized import RandomizedAssignment
+from flowcut.joint.swendsen_wang import swendsen_wang, wolff
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
@@ -51,20 +68,31 @@ __all__ = [
     "AngleLoss",
     "AssignmentFlow",
     "Auto",
+    "BeliefPropagation",
+    "Chains",
     "Cholesky",
     "ConvolutionCouplings",
     "DenseCouplings",
     "EntropyBelow",
+    "Estimate",
+    "ExactLaw",
+    "FitHistory",
     "FlowcutWarning",
     "GeometricEuler",
     "GradientSubspace",
     "Graph",
     "GridOperator",
+    "Importance",
     "IntegralWithin",
+    "IsingEnergy",
+    "KlBounds",
     "LinearAssignmentFlow",
+    "MeanField",
     "MomentumDescent",
     "Neighborhood",
     "NotConvergedError",
+    "PottsEnergy",
+    "RandomizedAssignment",
     "Result",
     "RiemannianDescent",
     "SFlow",
@@ -76,25 +104,41 @@ __all__ = [
     "angle_loss",
     "assignment_flow",
     "axes_from_edges",
+    "belief_propagation",
+    "count_labelings",
     "edges_from_axes",
+    "effective_sample_size",
+    "entropy_from_counts",
+    "entropy_of_labels",
+    "exact_law",
     "gaussian_weights",
+    "gibbs",
     "gradient_subspace",
+    "importance",
     "integrate_assignment_flow",
     "integrate_linear_flow",
     "integrate_s_flow",
+    "kl_bounds",
     "kmeans",
     "label_distances",
     "learn_weights",
     "linear_assignment_flow",
+    "load_energy",
+    "mean_field",
+    "mixture_log_prob",
     "normalize_weights",
     "random_walker",
     "round_assignment",
     "s_flow",
+    "save_energy",
     "soft_cut",
     "softmax_weights",
     "solve",
+    "split_r_hat",
+    "swendsen_wang",
     "uniform_weights",
     "weights_entropy",
+    "wolff",
 ]
 
 # Modules that need the extra ``vision``: imported when they are first asked for.

@@ -53,7 +53,7 @@ class RandomizedAssignment(nn.Module):
     covariance
         Of Z + Z^T: "diagonal", "low-rank" (plus diagonal), or "full".
     rank
-        Factors of a low-rank covariance, shared with the start; at most n.
+        Factors of a low-rank covariance, shared with the start; at most n. Default: 8, or n if that is less.
     start
         "random"; "learned": the mean of each component is learned, nothing is random; "fixed": not even that.
     start_covariance
@@ -95,7 +95,7 @@ class RandomizedAssignment(nn.Module):
         shape: tuple[int, ...],
         couplings: Neighborhood | Graph | int | None = None,
         covariance: Covariance = "low-rank",
-        rank: int = 8,
+        rank: int | None = None,
         start: Start = "random",
         start_covariance: Covariance | None = None,
         components: int = 16,
@@ -109,6 +109,7 @@ class RandomizedAssignment(nn.Module):
         super().__init__()
         shape = tuple(int(s) for s in shape)
         _check_kinds(covariance, start_covariance or "full", start, initial)
+        rank = min(8, math.prod(shape[1:])) if rank is None else rank
         _check_numbers(shape, rank, components, time, step, growth, epsilon)
         self.shape, self.rank, self.components = shape, rank, components
         self.time, self.step, self.growth, self.start_kind = float(time), step, growth, start
@@ -382,8 +383,8 @@ def _initial_couplings(
     if initial == "paper":  # twice the mean and, off the diagonal, twice the variance of Z
         half = math.sqrt(0.1)
         return 0.1, half, half
-    pairs = dynamics.pairs.shape[1]
-    scale = min(1.0, 276 / max(pairs / pixels * 24, 1))  # as on all pairs of 24 pixels
+    # A pixel is then pulled about as much as one of 24 that are all tied to each other.
+    scale = min(4.0, 11.5 * pixels / max(dynamics.pairs.shape[1], 1))
     return 0.04 * scale, 0.1 * scale, 0.1 * scale
 
 

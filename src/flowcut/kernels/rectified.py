@@ -13,7 +13,7 @@ from flowcut.kernels.rectified_cpu import limit_cpu, rectified_adjoint_cpu, rect
 def _flow_fake(
     logits: Tensor, ties: Tensor, diagonal: Tensor, pairs: Tensor, epsilon: float, steps: list[float]
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(logits), logits.new_empty(len(steps), *logits.shape)
+    return logits.new_empty(logits.shape), logits.new_empty(len(steps), *logits.shape)
 
 
 def _adjoint_fake(
@@ -25,7 +25,7 @@ def _adjoint_fake(
     epsilon: float,
     steps: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(grad), torch.empty_like(ties), torch.empty_like(diagonal)
+    return grad.new_empty(grad.shape), ties.new_empty(ties.shape), diagonal.new_empty(diagonal.shape)
 
 
 def _limit_fake(
