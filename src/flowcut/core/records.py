@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from typing import Any
 
 import torch
@@ -50,12 +49,13 @@ def read_record(path: str | os.PathLike[str], kind: str, version: int) -> dict[s
     ValueError
         It is no such record, or of another version.
     """
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{os.fspath(path)}: expected a file of flowcut, got {type(error).__name__}"
-        ) from None
+    with open(path, "rb") as file:
+        try:
+            values = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file makes it raise nearly anything
+            raise ValueError(
+                f"{os.fspath(path)}: expected a file of flowcut, got {type(error).__name__}"
+            ) from None
     if not isinstance(values, dict) or values.get("kind") != kind or values.get("version") != version:
         raise ValueError(f"{os.fspath(path)}: expected a {kind} of version {version}")
     return values

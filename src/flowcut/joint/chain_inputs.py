@@ -47,21 +47,6 @@ def start_labels(energy: PottsEnergy, chains: int, initial: Tensor | None, seed:
     return initial.to(energy.device, dtype).flatten(1).expand(chains, -1)
 
 
-def read_seed(seed: int | torch.Generator) -> int:
-    """A seed for counters; a generator is advanced by one number.
-
-    Raises
-    ------
-    ValueError
-        It is no integer of 63 bits.
-    """
-    if isinstance(seed, torch.Generator):
-        return int(torch.randint(2**63 - 1, (1,), generator=seed, device=seed.device))
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1 or a torch.Generator, got {seed!r}")
-    return seed
-
-
 def check_count(name: str, value: int, least: int) -> None:
     """Refuse what is no integer >= least.
 

@@ -36,6 +36,7 @@ from flowcut.core.checks import check_finite, check_floating
 from flowcut.joint.counts import check_integers
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.estimate import Estimate, mean_estimate
+from flowcut.joint.seeds import generator_of
 
 # Entries of the matrix of labelings and components held at once: 16 MiB in single precision.
 _BLOCK = 2**22
@@ -220,8 +221,7 @@ def draw_labels(log_assignments: Tensor, generator: torch.Generator | int) -> Te
     >>> draw_labels(sure.log(), 0).tolist()
     [[1, 0]]
     """
-    if isinstance(generator, int):
-        generator = torch.Generator(log_assignments.device).manual_seed(generator)
+    generator = generator_of(generator, log_assignments.device)
     log_s = log_assignments.detach()
     shape = (len(log_s), 1, *log_s.shape[2:])
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=log_s.device)

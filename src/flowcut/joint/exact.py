@@ -22,6 +22,7 @@ from flowcut.joint.enumeration import Enumeration
 from flowcut.joint.estimate import Estimate
 from flowcut.joint.exact_method import Method, choose_steps, too_many_states
 from flowcut.joint.flat import flatten_energy
+from flowcut.joint.seeds import generator_of
 from flowcut.joint.states import States, divergence
 
 Entropy = float | Tensor | Callable[[Tensor], "float | Tensor | Estimate"]
@@ -126,7 +127,7 @@ class ExactLaw:
         """
         if count < 0:
             raise ValueError(f"count: expected a number >= 0, got {count}")
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        generator = generator_of(seed)
         return self._sums.sample(count, generator).reshape(count, *self.energy.spatial)
 
     def log_prob(self, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sys
@@ -150,11 +151,17 @@ def fit_model(
     _check(steps, samples, lr, last, beta, anneal, deepen, memory, objective, checkpoint_every)
     schedule = _Schedule(steps, lr, (model.time, last), beta, anneal, deepen)
     identity: dict[str, object] = {
+        "energy": _fingerprint(energy),
         "steps": steps,
         "samples": samples,
-        "objective": objective,
+        "lr": lr,
+        "betas": list(betas),
         "time": last,
+        "beta": beta,
+        "anneal": anneal,
+        "deepen": list(deepen),
         "memory": memory,
+        "objective": objective,
     }
     run = _Run(model, betas, seed, memory, identity)
     if checkpoint is not None:
@@ -270,15 +277,27 @@ class _Run:
         saved = {name: tuple(value.shape) for name, value in values["model"].items()}
         if shapes != saved:
             raise ValueError(f"checkpoint: expected a model of this shape, got another in {os.fspath(path)}")
-        if values["identity"] != self.identity:
-            found = f"{values['identity']} in {os.fspath(path)}"
-            raise ValueError(f"checkpoint: expected a fit of {self.identity}, got {found}")
+        for name, value in self.identity.items():
+            found = values["identity"].get(name)
+            if found != value:
+                raise ValueError(
+                    f"checkpoint: expected a fit with {name} {value}, got {found} in {os.fspath(path)}"
+                )
         self.model.load_state_dict(values["model"])
         self.optimiser.load_state_dict(values["optimiser"])
         self.generator.set_state(values["generator"])
         self.earlier.extend(values["earlier"])
         step, seconds, free_energy = values["history"]
         self.history = FitHistory(step, seconds, free_energy)
+
+
+def _fingerprint(energy: PottsEnergy) -> str:
+    """Of all costs."""
+    digest = hashlib.sha256()
+    for part in (energy.unary, energy.edges, energy.pairwise, energy.constant):
+        if isinstance(part, Tensor):
+            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check(

@@ -25,6 +25,7 @@ from flowcut.flow.inputs import check_positive
 from flowcut.flow.simplex import entropy
 from flowcut.joint.colouring import colouring
 from flowcut.joint.energy import PottsEnergy
+from flowcut.joint.seeds import generator_of
 
 # So many numbers of all restarts together are worked on at once.
 BLOCK = 1 << 22
@@ -218,11 +219,6 @@ def mean_field(
     best = blocks[_first_least(free_energies) // size].best
     mean, spread = target.mean_field_energy(best[None])[0], entropy(best[None]).sum()
     return MeanField(target, best, mean, spread, free_energies, change <= tolerance, sweeps)
-
-
-def generator_of(seed: int | torch.Generator) -> torch.Generator:
-    """A generator on the CPU, started from a number if one is given."""
-    return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
 
 
 class _Descent(NamedTuple):
