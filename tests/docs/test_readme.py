@@ -53,6 +53,8 @@ def test_snippets_run_one_after_another(capsys):
     assert (names["mask"] == truth).float().mean() > 0.97 > ((scores > 0) == truth).float().mean()
     assert scores.grad.abs().sum() > 0
     assert names["labels"].tolist() == [[1] * 16 + [2] * 16] * 32
+    assert names["drawn"].shape == (1000, 3, 8)
+    assert abs(names["weighted"].log_z.value - names["law"].log_z) < 0.5
     assert names["solution"].error_bound.shape == (1, 1)
     assert all(p.grad is not None for p in names["network"].parameters())
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.records import read_record, write_record
+from flowcut.core.results import OnFailure
 from flowcut.joint.divergence import KlBounds, draw_labels, kl_bounds, mixture_log_prob
 from flowcut.joint.dynamics import ConvolutionDynamics, PairDynamics
 from flowcut.joint.energy import PottsEnergy
@@ -300,7 +301,9 @@ class RandomizedAssignment(nn.Module):
         self._check_energy(energy)
         return kl_bounds(energy, self.log_assignments(count, seed), log_z, generator=seed + 1)
 
-    def importance(self, energy: PottsEnergy, count: int = 8192, seed: int = 0) -> Importance:
+    def importance(
+        self, energy: PottsEnergy, count: int = 8192, seed: int = 0, on_failure: OnFailure = "warn"
+    ) -> Importance:
         """Weigh draws by exp(-E) / P-hat: log Z, corrected marginals and expectations with errors.
 
         P-hat is the mixture of the drawn flows, each of which gives one labeling.
@@ -308,7 +311,7 @@ class RandomizedAssignment(nn.Module):
         self._check_energy(energy)
         log_s = self.log_assignments(count, seed)
         labels = draw_labels(log_s, seed + 1)
-        return importance(energy, labels, mixture_log_prob(log_s, labels))
+        return importance(energy, labels, mixture_log_prob(log_s, labels), on_failure)
 
     def log_prob(self, labels: Tensor, count: int = 8192, seed: int = 0) -> Tensor:
         """log P of labelings (M, *spatial), estimated by a mixture of ``count`` flows; (M,)."""
