@@ -127,10 +127,11 @@ def _coefficients(
     for first in range(0, samples, _ROWS):
         rows = slice(first, first + _ROWS)
         alpha = hot[..., rows].permute(2, 0, 1).flatten(1)
-        exponents = alpha @ components.T
-        norm = exponents.logsumexp(dim=1, keepdim=True)
-        share = exponents.sub_(norm).exp_()
-        log_p.append(norm[:, 0] - math.log(len(components)))
+        share = alpha @ components.T
+        largest = share.amax(dim=1, keepdim=True)
+        total_share = share.sub_(largest).exp_().sum(dim=1, keepdim=True)
+        share.div_(total_share)
+        log_p.append((largest + total_share.log())[:, 0] - math.log(len(components)))
         by_log_s += share[:, :samples].T @ alpha
         by_s[..., rows] += _changes(share, mixture, labels[:, rows])
     value = (beta * total + torch.cat(log_p)).mean()
