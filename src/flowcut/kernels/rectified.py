@@ -7,7 +7,8 @@ from torch import Tensor
 
 from flowcut.kernels import rectified_reference as reference
 from flowcut.kernels.operation import operation
-from flowcut.kernels.rectified_cpu import limit_cpu, rectified_adjoint_cpu, rectified_cpu
+from flowcut.kernels.rectified_cpu import rectified_adjoint_cpu, rectified_cpu
+from flowcut.kernels.rectified_limit_cpu import limit_cpu
 
 
 def _flow_fake(
