@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
@@ -14,6 +15,12 @@ from flowcut.apps.output import mean_and_error
 __all__ = ["demo_page"]
 
 _TITLES = {"base": "without head", "soft_cut": "with SoftCut head"}
+_METHODS = {
+    "exact": "exact law",
+    "mean_field": "mean field",
+    "gibbs": "Gibbs sampling",
+    "flow": "randomized flow",
+}
 _STYLES = {"base": "base", "soft_cut": "cut"}
 _CODE = """import torch
 from flowcut.vision.checkpoints import load_checkpoint
@@ -50,6 +57,38 @@ def _noise_words(numbers: Mapping[str, Any]) -> dict[str, str]:
         "noise_steps": str(numbers["steps"]),
         "noise_size": str(numbers["size"]),
         "noise_window": str(numbers["window"]),
+    }
+
+
+def _ising_rows(methods: Mapping[str, Mapping[str, float]]) -> str:
+    rows = []
+    for name, title in _METHODS.items():
+        numbers = methods[name]
+        lower = f"{numbers['kl_lower']:.3f} to " if "kl_lower" in numbers else ""
+        cells = [
+            title,
+            f"<strong>{lower}{numbers['kl']:.3f}</strong>",
+            f"{numbers['energy']:.3f}",
+            f"{numbers['entropy']:.3f}",
+            f"{numbers['marginal_difference']:.4f}",
+            f"{numbers['seconds']:.1f}",
+        ]
+        style = ' class="cut"' if name == "flow" else ""
+        rows.append(f"<tr{style}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return "\n".join(rows)
+
+
+def _ising_words(numbers: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "ising_rows": _ising_rows(numbers["methods"]),
+        "ising_size": " × ".join(map(str, numbers["size"])),
+        "ising_pixels": str(math.prod(numbers["size"])),
+        "ising_seconds": f"{numbers['methods']['flow']['seconds']:.0f}",
+        "ising_restarts": str(numbers["restarts"]),
+        "ising_draws": f"{numbers['draws']:,}",
+        "ising_exact_log_z": f"{numbers['exact_log_z']:.3f}",
+        "ising_log_z": f"{numbers['log_z']:.3f} ± {numbers['log_z_error']:.3f}",
+        "ising_corrected": f"{numbers['corrected_difference']:.4f}",
     }
 
 
@@ -103,7 +142,10 @@ def _footer(numbers: Mapping[str, Any], noise: float) -> str:
 
 
 def demo_page(
-    result: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]], noise: Mapping[str, bytes]
+    result: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[bytes]],
+    noise: Mapping[str, bytes],
+    ising: Mapping[str, Sequence[bytes]],
 ) -> str:
     """Make the page.
 
@@ -111,12 +153,14 @@ def demo_page(
     ----------
     result : mapping
         What ``demo.json`` holds: ``train`` and ``test`` (numbers of pictures), ``epochs``,
-        ``true_figures`` (a score), under ``networks`` the metrics of ``base`` and ``soft_cut``, and what
-        was learned ``from_noise``.
+        ``true_figures`` (a score), under ``networks`` the metrics of ``base`` and ``soft_cut``, what was
+        learned ``from_noise``, and how the ``ising`` model was sampled.
     pictures : mapping
         Title of a column to its pictures, bytes of PNG files; all columns of one length.
     noise : mapping
         Title to picture of what was learned from noise.
+    ising : mapping
+        Title to pictures of a method that draws from the Ising model, marginals first.
 
     Returns
     -------
@@ -140,5 +184,8 @@ def demo_page(
         noise_columns="".join(f"<th>{html.escape(title)}</th>" for title in noise),
         noise_pictures=_picture_rows({title: [picture] for title, picture in noise.items()}, "the flow"),
         **_noise_words(result["from_noise"]),
+        ising_columns="".join(f"<th>{html.escape(title)}</th>" for title in ising),
+        ising_pictures=_picture_rows(ising, "the Ising model"),
+        **_ising_words(result["ising"]),
         footer=_footer(networks["soft_cut"], result["noise"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -69,10 +70,11 @@ def too_many_states(energy: PottsEnergy) -> str:
 
 def _too_wide(widest: int, labels: int) -> str:
     most = max(_most(labels, MAX_CELLS) - 1, 0)
-    size = labels ** (widest + 1) / 2**27 if widest < 500 else float("inf")
+    digits = (widest + 1) * math.log10(labels) - 27 * math.log10(2)
+    size = f"{10**digits:.3g}" if digits < 15 else f"1e{int(digits)}"
     return (
         f"expected a frontier of at most {most} pixels of {labels} labels to eliminate along, "
-        f"got {widest} (tables of {labels}^{widest + 1} numbers, {size:.3g} GiB)"
+        f"got {widest} (tables of {labels}^{widest + 1} numbers, {size} GiB)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What `flowcut demo` does: the same network twice, labels from pure noise, a page of what came out."""
+"""What `flowcut demo` does: a network twice, labels from noise, samplers of a small model, and a page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowcut.apps.output import mean_and_error, show
 from flowcut.apps.page import demo_page
+from flowcut.apps.work.demo_ising import sample_ising
 from flowcut.apps.work.demo_noise import learn_from_noise
 from flowcut.core.atomic import prepare_folder
 from flowcut.train.fit import FitResult, fit, plain_scores, say_on_stderr
@@ -27,6 +28,7 @@ __all__ = ["demo_recipe", "run"]
 _VALIDATION, _TEST, _SHOWN = 24, 48, 6
 _NOISE = 0.2
 _FLOW_SIZE, _FLOW_STEPS = 192, 20
+_ISING_STEPS = 500
 
 
 def demo_recipe(options: Namespace) -> Recipe:
@@ -84,8 +86,20 @@ def _columns(base: FitResult, cut: FitResult) -> dict[str, list[bytes]]:
     return columns
 
 
+def _train(recipe: Recipe, folder: Path) -> dict[str, FitResult]:
+    """The network without its head, and with it."""
+    recipes = {"base": replace(recipe, network=replace(recipe.network, head="none")), "soft_cut": recipe}
+    fits: dict[str, FitResult] = {}
+    for name, its in recipes.items():
+        say_on_stderr(
+            f"training {'with a SoftCut head' if its.network.head == 'soft_cut' else 'without head'}"
+        )
+        fits[name] = fit(its, folder / name, overwrite=True)
+    return fits
+
+
 def run(options: Namespace) -> dict[str, Any]:
-    """Train both networks, write ``index.html`` and ``demo.json``.
+    """Train both networks, learn a flow, sample an Ising model, write ``index.html`` and ``demo.json``.
 
     Parameters
     ----------
@@ -99,17 +113,14 @@ def run(options: Namespace) -> dict[str, Any]:
     """
     recipe = demo_recipe(options)
     folder = prepare_folder(options.output, "--output")
-    recipes = {"base": replace(recipe, network=replace(recipe.network, head="none")), "soft_cut": recipe}
-    fits: dict[str, FitResult] = {}
-    for name, its in recipes.items():
-        say_on_stderr(
-            f"training {'with a SoftCut head' if its.network.head == 'soft_cut' else 'without head'}"
-        )
-        fits[name] = fit(its, folder / name, overwrite=True)
+    fits = _train(recipe, folder)
     say_on_stderr("learning the weights of an assignment flow from pure noise")
     from_noise, noise_pictures = learn_from_noise(_FLOW_SIZE, _FLOW_STEPS, options.seed)
+    say_on_stderr("sampling a small Ising model beside its exact law")
+    ising, ising_pictures = sample_ising(_ISING_STEPS, options.seed)
     result = {
         "from_noise": from_noise,
+        "ising": ising,
         "train": options.pictures,
         "test": _TEST,
         "epochs": options.epochs,
@@ -123,13 +134,16 @@ def run(options: Namespace) -> dict[str, Any]:
         },
     }
     page = folder / "index.html"
-    write_text(page, demo_page(result, _columns(fits["base"], fits["soft_cut"]), noise_pictures))
+    columns = _columns(fits["base"], fits["soft_cut"])
+    write_text(page, demo_page(result, columns, noise_pictures, ising_pictures))
     write_text(folder / "demo.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     ious = {name: mean_and_error(made.metrics["test"]["iou"]) for name, made in fits.items()}
+    kl = {name: f"{found['kl']:.3f}" for name, found in ising["methods"].items()}
     show(
         f"{Path(page)}: IoU {ious['base']} without head, {ious['soft_cut']} with a SoftCut head; from noise "
         f"{from_noise['wrong_uniform']:.1%} wrong with uniform weights, "
-        f"{from_noise['wrong_learned']:.2%} learned",
+        f"{from_noise['wrong_learned']:.2%} learned; Ising model: "
+        f"KL {kl['flow']} by a randomized flow, {kl['mean_field']} by mean field",
         json=options.json,
     )
     return result
