@@ -106,7 +106,7 @@ def random_walker(
         warnings.warn(f"labels: {why}; returned as they are", FlowcutWarning, stacklevel=2)
         numbered = np.where(free, -1, labels)
         return _finish(numbered, labels, _one_hot(labels, values), return_full_prob, copy)
-    edges = _contrast_edges(image, steps, beta, channel_axis is not None)
+    edges = contrast_edges(image, steps, beta, channel_axis is not None)
     probability = _harmonic(edges, numbered, free & reached, len(values), mode == "bf", tol)
     if probability.min() < -prob_tol or probability.max() > 1 + prob_tol:
         warnings.warn(
@@ -146,7 +146,7 @@ def _reached(numbered: NDArray[np.int64]) -> NDArray[np.bool_]:
     return reached
 
 
-def _contrast_edges(
+def contrast_edges(
     image: NDArray[np.float64], spacing: tuple[float, ...], beta: float, multichannel: bool
 ) -> Tensor:
     """(1, ndim, *spatial) edges from contrast, as scikit-image makes them."""

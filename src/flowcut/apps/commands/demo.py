@@ -1,4 +1,4 @@
-"""`flowcut demo`: a network with and without a SoftCut head, labels from noise, and a page of it all."""
+"""`flowcut demo`: a network with and without a SoftCut head, labels from noise, an Ising model, and a page of it all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 COMMAND = Command(
     name="demo",
-    help="train a small network with and without a SoftCut head, learn a flow, write one page about it",
+    help="train a network with and without a head, learn a flow, sample an Ising model; one page of it all",
     add_arguments=_add_arguments,
     work="flowcut.apps.work.demo:run",
 )

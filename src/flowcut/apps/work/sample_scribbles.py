@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flowcut.cut.random_walker import _contrast_edges
+from flowcut.cut.random_walker import contrast_edges
 from flowcut.flow.distances import kmeans, label_distances
 from flowcut.joint.energy import PottsEnergy
 from flowcut.vision.pictures import PictureError, read_image, read_mask
@@ -140,7 +140,7 @@ def scribble_energy(image: Tensor, labels: Tensor, ties: float = 4.0, beta: floa
     other = torch.arange(len(unary)).reshape(-1, 1, 1) != labels
     unary = torch.where(seeds, torch.where(other, _SEED_COST, 0.0), unary)
     pixels = image.movedim(0, -1).double().numpy()
-    edges = ties * _contrast_edges(pixels, (1.0, 1.0), beta, multichannel=True)
+    edges = ties * contrast_edges(pixels, (1.0, 1.0), beta, multichannel=True)
     return PottsEnergy(unary[None], edges.to(unary.dtype))
 
 
