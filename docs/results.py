@@ -22,15 +22,17 @@ from benchmarks.claims import all_claims
 from benchmarks.results_io import load
 from benchmarks.table import markdown, origin
 
-from docs import results_laf
+from docs import results_papers
 from flowcut.apps.output import mean_and_error
 
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "*Not measured yet.*"
 # The short form shows the verdicts, the long form everything.
-FILES = {ROOT / "README.md": False, ROOT / "docs" / "results.md": True}
-# The figures of the LAF paper have a page and a program of their own.
-LAF_PAGE = ROOT / "docs" / "experiments_laf.md"
+FILES = {
+    ROOT / "README.md": False,
+    ROOT / "docs" / "results.md": True,
+    **dict.fromkeys(results_papers.PAGES.values(), True),
+}
 # Which of a claim's tables says whether it holds, where it is not the first.
 _VERDICTS = {"growth": 1}
 # Trainings, and what the picture below their table shows.
@@ -50,8 +52,8 @@ def block(name: str, full: bool, root: Path = ROOT) -> str:
     ValueError
         ``name`` is neither a claim nor the name of trainings.
     """
-    if name.startswith(results_laf.PREFIX):
-        return results_laf.block(name, root)
+    if name.startswith(results_papers.PREFIX):
+        return results_papers.block(name, root)
     claims = all_claims()
     if name in TRAININGS:
         folder = root / "experiments" / "results"
@@ -181,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if out of date")
     options = parser.parse_args(arguments)
     stale = []
-    for path, full in {**FILES, LAF_PAGE: True}.items():
+    for path, full in FILES.items():
         before = path.read_text(encoding="utf-8")
         after = fill(before, full)
         if after == before:

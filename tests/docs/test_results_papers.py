@@ -1,29 +1,28 @@
-"""The page of the LAF paper's figures has the numbers of the committed JSON files."""
+"""The pages of the LAF and RAF papers have the numbers of the committed JSON files."""
 
 import json
 
 import pytest
 
-from docs import results_laf
+from docs import results_papers
 
 
-def test_the_page_is_what_the_program_writes():
-    assert results_laf.refresh(check=True) == [], "run python -m docs.results_laf"
-
-
-def test_every_experiment_has_its_block_and_no_photograph_of_others_is_published():
-    text = results_laf.PAGE.read_text(encoding="utf-8")
-    for name in results_laf.names():
+@pytest.mark.parametrize("prefix", results_papers.PREFIX)
+def test_every_experiment_has_its_block_and_no_photograph_of_others_is_published(prefix):
+    text = results_papers.PAGES[prefix].read_text(encoding="utf-8")
+    names = results_papers.names(prefix)
+    assert names
+    for name in names:
         assert text.count(f"<!-- results:{name} -->") == 1
-    published = {path.name for path in (results_laf.ROOT / "experiments" / "results").glob("laf_*")}
-    assert published <= {f"{name}{end}" for name in results_laf.names() for end in (".json", ".png")}
+    published = {path.name for path in (results_papers.ROOT / "experiments" / "results").glob(f"{prefix}*")}
+    assert published <= {f"{name}{end}" for name in names for end in (".json", ".png")}
 
 
 def test_a_block_shows_rows_and_tells_what_is_missing(tmp_path):
     folder = tmp_path / "experiments" / "results"
     folder.mkdir(parents=True)
     (folder.parent / "laf_x.yaml").write_text("kind: x\n")
-    assert results_laf.block("laf_x", tmp_path) == results_laf.NOT_MEASURED
+    assert results_papers.block("laf_x", tmp_path) == results_papers.NOT_MEASURED
     result = {
         "experiment": "laf_x",
         "title": "t",
@@ -35,9 +34,9 @@ def test_a_block_shows_rows_and_tells_what_is_missing(tmp_path):
         "versions": {"torch": "2"},
     }
     (folder / "laf_x.json").write_text(json.dumps(result))
-    text = results_laf.block("laf_x", tmp_path)
+    text = results_papers.block("laf_x", tmp_path)
     assert "| wrong | < 1 % | 0.5 % |" in text
     assert "2026-01-02" in text
     assert ".png" not in text
     with pytest.raises(ValueError, match="results:laf_y: expected one of laf_x"):
-        results_laf.block("laf_y", tmp_path)
+        results_papers.block("laf_y", tmp_path)
