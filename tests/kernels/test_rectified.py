@@ -379,6 +379,22 @@ def test_what_is_settled_never_changes(seed, channels, n, shift, spread, before,
     assert torch.equal(labels.long(), now)
 
 
+def test_neighbours_of_other_labels_may_help_a_rival() -> None:
+    """Pixel 0 keeps label 0 against neighbours of labels 2 and 3 as such, but not against what the
+    second has of label 2: the certificate has to wait, for the label changes in the first step."""
+    shares = torch.tensor([[0.5099, 1e-4, 0.49, 0.0], [1e-9, 1e-9, 1.0, 1e-9], [1e-4, 1e-4, 0.4899, 0.5099]])
+    logits = shares.double().clamp_min(1e-9).log().T[..., None]
+    ties = torch.tensor([[1.2], [0.9], [-1.0]]).double()  # 0-1, 0-2, 1-2
+    own = torch.tensor([[65.0], [100.0], [200.0]]).double()
+    p = Problem((logits - logits.mean(dim=0)).contiguous(), ties, own, _all_pairs(3))
+    assert next(_further(p, [0.2]))[0, 0] != p.logits[:, 0, 0].argmax()
+    assert not settled_reference(*p, EPSILON).any()
+    assert rectified_limit(*p, EPSILON, 0.1, 1.2, 0)[1].tolist() == [-1]
+    # Without the second neighbour pixel 0 holds out if the first is weaker: here it is settled.
+    alone = p._replace(ties=torch.tensor([[0.9], [-1.0], [-1.0]]).double())
+    assert settled_reference(*alone, EPSILON).all()
+
+
 def _settled_by_definition(p: Problem) -> Tensor:
     """The bound of the reference's derivation, term by term: shares at least those of now."""
     omega, (channels, n, samples) = _matrices(p), p.logits.shape
