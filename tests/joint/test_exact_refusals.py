@@ -71,4 +71,3 @@ def test_states_of_a_large_grid_are_refused() -> None:
         law.states()
     with pytest.raises(ValueError, match=r"^states: "):
         law.kl(lambda labels: labels.double().flatten(1).sum(dim=1))
-

@@ -196,6 +196,7 @@ def test_starts_have_zero_mean_over_three_labels() -> None:
 # --- samples
 
 
+@pytest.mark.filterwarnings("ignore:.*had not ended")  # random convolutions may go round for ever
 @_ALL
 def test_seeds_and_counts(name: str) -> None:
     model = _model(name)
@@ -388,6 +389,7 @@ def test_energies_of_other_shapes() -> None:
 # --- convolutions
 
 
+@pytest.mark.filterwarnings("ignore:.*had not ended")  # random convolutions may go round for ever
 def test_a_convolution_learns_a_picture() -> None:
     unary = torch.zeros(1, 2, 4, 4)
     unary[0, 0, :, 0], unary[0, 0, :, -1] = -2.0, 2.0
@@ -482,6 +484,7 @@ def test_printed() -> None:
 # --- files
 
 
+@pytest.mark.filterwarnings("ignore:.*had not ended")  # random convolutions may go round for ever
 @_ALL
 def test_a_model_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.pt"

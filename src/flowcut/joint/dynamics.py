@@ -6,6 +6,7 @@ Logits are (C, n, M), n pixels in row-major order; for two labels C = 1 channel,
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class Dynamics(Protocol):
     @property
     def channels(self) -> int:
         """C, of the logits."""
+
+    def identity(self) -> str:
+        """What two dynamics must have in common to take each other's parameters."""
 
     def run(self, start: Tensor, x: Tensor, steps: list[float]) -> Tensor:
         """Logits (C, n, M) after Euler steps, differentiable."""
@@ -68,6 +72,11 @@ class PairDynamics:
         """Ties, then the diagonal."""
         return self.pairs.shape[1] + self.pixels
 
+    def identity(self) -> str:
+        """See :class:`Dynamics`."""
+        digest = hashlib.sha256(self.pairs.numpy().tobytes()).hexdigest()[:16]
+        return f"pairs {digest}, epsilon {self.epsilon}"
+
     def run(self, start: Tensor, x: Tensor, steps: list[float]) -> Tensor:
         """See :class:`Dynamics`."""
         count = self.pairs.shape[1]
@@ -98,7 +107,8 @@ class ConvolutionDynamics:
 
     Notes
     -----
-    Theorem 1 does not cover such couplings. The limit ends where every pixel is within 0.001 of a vertex.
+    Theorem 1 does not cover such couplings. The limit ends where every pixel is within 0.001 of a vertex, and
+    counts if the vertex attracts: its own labels gain most there. Long steps can come near others.
     """
 
     def __init__(self, shape: tuple[int, ...], window: int) -> None:
@@ -110,6 +120,10 @@ class ConvolutionDynamics:
     def size(self) -> int:
         """Entries of the kernel (J, J, *window)."""
         return self.channels**2 * math.prod(self.window)
+
+    def identity(self) -> str:
+        """See :class:`Dynamics`."""
+        return f"convolution {self.window}"
 
     def run(self, start: Tensor, x: Tensor, steps: list[float]) -> Tensor:
         """See :class:`Dynamics`."""
@@ -132,8 +146,12 @@ class ConvolutionDynamics:
             until=IntegralWithin(1e-3),
             on_failure="ignore",
         )
-        labels = found.logits.argmax(dim=1).flatten(1).T.to(torch.uint8)
-        return labels, torch.where(found.converged, found.steps, -1)
+        labels = found.logits.argmax(dim=1)
+        hot = torch.nn.functional.one_hot(labels, self.channels).movedim(-1, 1).to(logits.dtype)
+        gains = couplings.prepared(tuple(hot.shape), hot.dtype).apply(hot)
+        stays = (gains.argmax(dim=1) == labels).flatten(1).all(dim=1)
+        taken = torch.where(found.converged & stays, found.steps, -1)
+        return labels.flatten(1).T.to(torch.uint8), taken
 
     def _read(self, start: Tensor, x: Tensor) -> tuple[Tensor, ConvolutionCouplings]:
         """Samples first, as :mod:`flowcut.flow` has them."""

@@ -222,7 +222,7 @@ class _Run:
         self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.parameters, betas=betas)
-        self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
         self.history = FitHistory()
         self.earlier: deque[Tensor] = deque(maxlen=memory)
         self.identity = {**identity, "seed": seed, "start_time": model.time}

@@ -71,7 +71,7 @@ class NormalVectors(nn.Module):
         component
             (M,) int64.
         generator
-            Draws the noise.
+            Draws the noise; on the CPU, so that a seed means the same everywhere.
         """
         size, components = self.mean.shape
         samples = len(component)
@@ -79,7 +79,7 @@ class NormalVectors(nn.Module):
         # Factors stand in the rows of their component and are zero elsewhere: one product for all.
         z = (chosen.unsqueeze(1) * factors[: self.rank]).reshape(components * self.rank, samples)
         x = self.mean @ chosen + self.factors @ z
-        noise = torch.randn(size, samples, generator=generator, dtype=x.dtype, device=x.device)
+        noise = torch.randn(size, samples, generator=generator, dtype=x.dtype).to(x.device)
         if self.covariance == "full":
             return x + self.scale.tril() @ noise
         return x + self.scale.exp() * noise

@@ -3,12 +3,12 @@ r"""What a randomized flow is fitted by: estimates of E_P[E + log P] = KL(P || P
 P = E_S[T(S)] is a mixture of products of which m are drawn, S^1 ... S^m; P-hat = (1/m) sum_l T(S^l).
 
 **The semi-implicit bound.** With alpha_k ~ T(S^k), the mean of E(alpha_k) + log P-hat(alpha_k) bounds the
-free energy from above in expectation (:mod:`flowcut.joint.divergence`). Its gradient has two parts, by
-the law that alpha_k is drawn from and by P-hat itself.
+free energy from above in expectation (:mod:`flowcut.joint.divergence`). Only the law that alpha_k is drawn
+from has to be differentiated: averaged over k and alpha_k, the derivative of log P-hat itself is
+sum_alpha P-hat grad log P-hat = grad sum_alpha P-hat = 0, nothing but noise in a sample.
 
-*By the law of alpha_k.* F_k(S) = sum_alpha T(S)_alpha f(alpha), f = E + log P-hat with P-hat held fixed, is
-linear in every row of S. Given the labels of all other pixels, its derivative by S_ij is f of the labeling
-with label j at pixel i:
+F_k(S) = sum_alpha T(S)_alpha f(alpha), f = E + log P-hat with P-hat held fixed, is linear in every row of S.
+Given the labels of all other pixels, its derivative by S_ij is f of the labeling with label j at pixel i:
 
     dF_k / dS_ij = E[ f(alpha_k^{i -> j}) ],      alpha_k^{i -> j}: alpha_k with label j at pixel i.
 
@@ -20,11 +20,7 @@ With pi_kl = T(S^l)_{alpha_k} / sum_l' T(S^l')_{alpha_k}, changing one pixel cha
 
 a matrix product for each pair of labels. The same for E is a difference of local costs. As P approaches
 P*, E + log P-hat becomes constant: all these differences vanish, and with them the noise of the gradient.
-
-*By P-hat.* d mean_k log P-hat(alpha_k) = (1/m) sum_kl pi_kl d log T(S^l)_{alpha_k}, that is, by log S^l_ij
-the number (1/m) sum_k pi_kl [alpha_ki = j].
-
-Both are numbers that multiply S and log S, so the m x m exponents need no graph and are made in blocks.
+They are numbers that multiply S, so the m x m exponents need no graph and are made in blocks.
 
 *A memory of earlier draws.* With its own sample included, P-hat is at least T(S^k)_{alpha_k} / m: for
 integral S every labeling seems to have the probability 1 / m or more, and those that are rarer are driven
@@ -101,29 +97,28 @@ def semi_implicit(
     with torch.no_grad():
         labels = _draw(log_s, generator)
         mixture = log_s if earlier is None else torch.cat([log_s, earlier], dim=2)
-        by_s, by_log_s, value = _coefficients(log_s, mixture, labels, energy, beta)
-    loss = (by_s * log_s.exp()).sum() + (by_log_s * log_s).sum()
-    return Objective(loss, value)
+        by_s, value = _coefficients(log_s, mixture, labels, energy, beta)
+    return Objective((by_s * log_s.exp()).sum(), value)
 
 
 def _draw(log_s: Tensor, generator: torch.Generator) -> Tensor:
     """(n, M) int64: every pixel by itself."""
     below = log_s.exp().cumsum(dim=0)
-    uniform = torch.rand(log_s.shape[1:], generator=generator, dtype=log_s.dtype, device=log_s.device)
+    uniform = torch.rand(log_s.shape[1:], generator=generator, dtype=log_s.dtype).to(log_s.device)
     return (uniform * below[-1] >= below[:-1]).sum(dim=0)
 
 
 def _coefficients(
     log_s: Tensor, mixture: Tensor, labels: Tensor, energy: PottsEnergy, beta: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What multiplies S and log S, (J, n, M) each, and the bound; the mixture begins with S itself."""
-    num_labels, pixels, samples = log_s.shape
+) -> tuple[Tensor, Tensor]:
+    """What multiplies S, (J, n, M), and the bound; the mixture begins with S itself."""
+    num_labels, _, samples = log_s.shape
     # The matrix products below are taken over samples: (M', J n).
     components = mixture.permute(2, 0, 1).reshape(mixture.shape[2], -1)
     hot = torch.nn.functional.one_hot(labels, num_labels).permute(2, 0, 1).to(log_s.dtype)
     costs, total = _energies(energy, hot, labels)
     by_s = beta * (costs - (costs * hot).sum(dim=0, keepdim=True))
-    by_log_s, log_p = components.new_zeros(samples, num_labels * pixels), []
+    log_p = []
     for first in range(0, samples, _ROWS):
         rows = slice(first, first + _ROWS)
         alpha = hot[..., rows].permute(2, 0, 1).flatten(1)
@@ -132,11 +127,9 @@ def _coefficients(
         total_share = share.sub_(largest).exp_().sum(dim=1, keepdim=True)
         share.div_(total_share)
         log_p.append((largest + total_share.log())[:, 0] - math.log(len(components)))
-        by_log_s += share[:, :samples].T @ alpha
         by_s[..., rows] += _changes(share, mixture, labels[:, rows])
     value = (beta * total + torch.cat(log_p)).mean()
-    by_log_s = by_log_s.reshape(samples, num_labels, pixels).permute(1, 2, 0)
-    return by_s / samples, by_log_s / samples, value
+    return by_s / samples, value
 
 
 def _energies(energy: PottsEnergy, hot: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

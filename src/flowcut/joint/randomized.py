@@ -9,6 +9,7 @@ law of the labelings that flows end in.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.records import read_record, write_record
 from flowcut.core.results import OnFailure
+from flowcut.core.warnings import FlowcutWarning
 from flowcut.joint.divergence import KlBounds, draw_labels, kl_bounds, mixture_log_prob
 from flowcut.joint.dynamics import ConvolutionDynamics, PairDynamics
 from flowcut.joint.energy import PottsEnergy
@@ -35,6 +37,10 @@ Start = Literal["random", "learned", "fixed"]
 _VERSION = 1
 # Samples drawn at once, where many are asked for; part of what a seed means.
 _CHUNK = 4096
+# Labels are drawn with another seed than flows, one that is nobody's first choice.
+_LABELS = 1 << 40
+# Steps after which a flow that has not ended is reported.
+_MAX_STEPS = 400
 
 
 class RandomizedAssignment(nn.Module):
@@ -228,11 +234,20 @@ class RandomizedAssignment(nn.Module):
         if count < 0:
             raise ValueError(f"count: expected an integer >= 0, got {count}")
         if not limit:
-            return draw_labels(self.log_assignments(count, seed, time), seed + 1)
-        parts = []
+            return draw_labels(self.log_assignments(count, seed, time), seed + _LABELS)
+        parts, unfinished = [], 0
         for draw in self._chunks(count, seed):
-            labels, _ = self.dynamics.limit(draw.start, draw.couplings, self.step, max(self.growth, 1.1), 400)
+            growth = max(self.growth, 1.1)
+            labels, taken = self.dynamics.limit(draw.start, draw.couplings, self.step, growth, _MAX_STEPS)
             parts.append(labels.T.to(torch.int64))
+            unfinished += int((taken < 0).sum())
+        if unfinished:
+            warnings.warn(
+                f"{unfinished} of {count} flows had not ended after {_MAX_STEPS} steps: "
+                f"they are rounded where they were",
+                FlowcutWarning,
+                stacklevel=2,
+            )
         found = torch.cat(parts) if parts else torch.zeros(0, math.prod(self.shape[1:]), dtype=torch.int64)
         return found.reshape(count, *self.shape[1:])
 
@@ -299,7 +314,7 @@ class RandomizedAssignment(nn.Module):
     ) -> KlBounds:
         """E_P[E + log P] + log Z from both sides; without log Z this is at least -log Z."""
         self._check_energy(energy)
-        return kl_bounds(energy, self.log_assignments(count, seed), log_z, generator=seed + 1)
+        return kl_bounds(energy, self.log_assignments(count, seed), log_z, generator=seed + _LABELS)
 
     def importance(
         self, energy: PottsEnergy, count: int = 8192, seed: int = 0, on_failure: OnFailure = "warn"
@@ -310,7 +325,7 @@ class RandomizedAssignment(nn.Module):
         """
         self._check_energy(energy)
         log_s = self.log_assignments(count, seed)
-        labels = draw_labels(log_s, seed + 1)
+        labels = draw_labels(log_s, seed + _LABELS)
         return importance(energy, labels, mixture_log_prob(log_s, labels), on_failure)
 
     def log_prob(self, labels: Tensor, count: int = 8192, seed: int = 0) -> Tensor:
@@ -349,7 +364,16 @@ class RandomizedAssignment(nn.Module):
 
     def _identity(self) -> dict[str, Any]:
         sizes = {name: list(value.shape) for name, value in self.state_dict().items()}
-        return {"shape": list(self.shape), "start": self.start_kind, "sizes": sizes, "time": self.time}
+        steps = [self.step, self.growth]
+        couplings = self.dynamics.identity()
+        return {
+            "shape": list(self.shape),
+            "start": self.start_kind,
+            "sizes": sizes,
+            "couplings": couplings,
+            "steps": steps,
+            "time": self.time,
+        }
 
     @torch.no_grad()
     def _assignments(self, count: int, limit: bool, seed: int) -> Tensor:
@@ -361,7 +385,7 @@ class RandomizedAssignment(nn.Module):
         return hot.to(self.start.mean.dtype)
 
     def _chunks(self, count: int, seed: int) -> Iterator[Draw]:
-        generator = torch.Generator(self.start.mean.device).manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         for first in range(0, count, _CHUNK):
             yield self.draw(min(_CHUNK, count - first), generator)
 
