@@ -24,6 +24,9 @@ PACKAGES = (
     "cvxopt",
     "PyKLU",
     "torch_sparse_solve",
+    "dwave-samplers",
+    "dimod",
+    "peapods",
     "scikit-image",
 )
 
