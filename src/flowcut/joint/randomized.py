@@ -28,9 +28,10 @@ from flowcut.joint.entropy import entropy_of_labels
 from flowcut.joint.estimate import Estimate, mean_estimate
 from flowcut.joint.exact import ExactLaw
 from flowcut.joint.fitting import Draw, FitHistory, fit_model
-from flowcut.joint.gaussian import COVARIANCES, Covariance, NormalVectors
+from flowcut.joint.gaussian import Covariance, NormalVectors
 from flowcut.joint.importance import Importance, importance
 from flowcut.joint.objective import log_assignments
+from flowcut.joint.randomized_inputs import check_kinds, check_numbers, initial_couplings
 
 Start = Literal["random", "learned", "fixed"]
 
@@ -115,9 +116,9 @@ class RandomizedAssignment(nn.Module):
     ) -> None:
         super().__init__()
         shape = tuple(int(s) for s in shape)
-        _check_kinds(covariance, start_covariance or "full", start, initial)
+        check_kinds(covariance, start_covariance or "full", start, initial)
         rank = min(8, math.prod(shape[1:])) if rank is None else rank
-        _check_numbers(shape, rank, components, time, step, growth, epsilon)
+        check_numbers(shape, rank, components, time, step, growth, epsilon)
         self.shape, self.rank, self.components = shape, rank, components
         self.time, self.step, self.growth, self.start_kind = float(time), step, growth, start
         self.dynamics: PairDynamics | ConvolutionDynamics = (
@@ -128,7 +129,7 @@ class RandomizedAssignment(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         pixels = math.prod(shape[1:])
         numbers = self.dynamics.channels * pixels
-        mean, factor, noise = _initial_couplings(self.dynamics, pixels, initial)
+        mean, factor, noise = initial_couplings(self.dynamics, pixels, initial)
         self.couplings = NormalVectors(
             self.dynamics.size, rank, 1, covariance, mean, 0.0, factor, noise, generator
         )
@@ -398,52 +399,3 @@ class RandomizedAssignment(nn.Module):
     def extra_repr(self) -> str:
         """What the model is for."""
         return f"shape={self.shape}, time={self.time:g}, components={self.components}"
-
-
-def _initial_couplings(
-    dynamics: PairDynamics | ConvolutionDynamics, pixels: int, initial: str
-) -> tuple[float, float, float]:
-    """Mean, deviation by factors, and deviation by noise of the entries of Z + Z^T."""
-    if isinstance(dynamics, ConvolutionDynamics):
-        scale = 1.0 / dynamics.size
-        return scale, scale, scale
-    if initial == "paper":  # twice the mean and, off the diagonal, twice the variance of Z
-        half = math.sqrt(0.1)
-        return 0.1, half, half
-    # A pixel is then pulled about as much as one of 24 that are all tied to each other.
-    scale = min(4.0, 11.5 * pixels / max(dynamics.pairs.shape[1], 1))
-    return 0.04 * scale, 0.1 * scale, 0.1 * scale
-
-
-def _check_kinds(covariance: str, start_covariance: str, start: str, initial: str) -> None:
-    for name, value, known in (
-        ("covariance", covariance, COVARIANCES),
-        ("start_covariance", start_covariance, COVARIANCES),
-        ("start", start, ("random", "learned", "fixed")),
-        ("initial", initial, ("scaled", "paper")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def _check_numbers(
-    shape: tuple[int, ...],
-    rank: int,
-    components: int,
-    time: float,
-    step: float,
-    growth: float,
-    epsilon: float,
-) -> None:
-    if len(shape) < 2 or shape[0] < 2 or any(s < 1 for s in shape):
-        raise ValueError(f"shape: expected (J, *spatial) with J >= 2 labels, got {shape}")
-    pixels = math.prod(shape[1:])
-    if not 0 <= rank <= pixels:
-        raise ValueError(f"rank: expected 0 to {pixels}, the number of pixels, got {rank}")
-    if components < 1:
-        raise ValueError(f"components: expected an integer >= 1, got {components}")
-    for name, number in (("time", time), ("step", step), ("epsilon", epsilon)):
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name}: expected a finite number > 0, got {number}")
-    if not 1 <= growth < math.inf:
-        raise ValueError(f"growth: expected a number >= 1, got {growth}")
