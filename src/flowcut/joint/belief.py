@@ -24,12 +24,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flowcut.core.neighborhood import Graph
 from flowcut.core.results import NotConvergedError, OnFailure
 from flowcut.core.warnings import FlowcutWarning
 from flowcut.flow.inputs import check_positive
 from flowcut.joint.energy import PottsEnergy
-from flowcut.joint.flat import flatten_energy
+from flowcut.joint.flat import flatten_energy, unflatten_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +128,7 @@ def belief_propagation(
     nodes = web.beliefs(messages).log_softmax(dim=1)
     pairs = web.pair_beliefs(messages)
     free_energy = flat.constant[0] + web.bethe(nodes, pairs)
-    marginals, on_ties = nodes.exp().mT.reshape(energy.shape), _on_ties(energy, pairs.exp())
+    marginals, on_ties = nodes.exp().mT.reshape(energy.shape), unflatten_pairs(energy, pairs.exp())
     return BeliefPropagation(marginals, on_ties, free_energy, change <= tolerance, sweeps)
 
 
@@ -164,22 +163,6 @@ class _Web(NamedTuple):
         degree = torch.bincount(self.sender, minlength=len(nodes))
         own = (nodes.exp() * (self.unary + (1 - degree).unsqueeze(1) * nodes)).sum()
         return own + (pairs.exp() * (self.costs[: len(pairs)] + pairs)).sum()
-
-
-def _on_ties(energy: PottsEnergy, pairs: Tensor) -> Tensor:
-    """(E, J, J) in the order of a flat energy, laid out like ``pairwise``."""
-    values, labels = pairs.permute(1, 2, 0), energy.num_labels
-    if isinstance(energy.neighborhood, Graph):
-        return values.contiguous()
-    assert energy.neighborhood is not None  # found when the energy was made
-    out = pairs.new_zeros(len(energy.neighborhood), labels, labels, *energy.spatial)
-    start = 0
-    for tie in energy.ties():
-        place = out[tie.channel][tie.here]
-        stop = start + place[0, 0].numel()
-        place.copy_(values[..., start:stop].reshape(place.shape))
-        start = stop
-    return out
 
 
 def _check(energy: PottsEnergy, damping: float, max_sweeps: int) -> None:

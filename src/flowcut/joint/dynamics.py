@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.ties import ties_of
 from flowcut.flow.couplings import ConvolutionCouplings
 from flowcut.flow.integrators import GeometricEuler
 from flowcut.flow.s_flow import integrate_s_flow
 from flowcut.flow.stopping import IntegralWithin
 from flowcut.joint.adjoint import rectified_logits
-from flowcut.joint.ties import ties_of
 from flowcut.kernels.rectified import rectified_limit
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from flowcut.core.checks import check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.ties import Tie, ties_of
 from flowcut.joint.energy_inputs import find_neighborhood, finite, read_edges, read_pairwise
-from flowcut.joint.ties import Tie, ties_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,16 +303,13 @@ class PottsEnergy:
     def tie_weights(self, tie: Tie) -> Tensor:
         """(N or 1, *ties): w of these ties."""
         assert self.edges is not None
-        edges = self.edges if isinstance(self.neighborhood, Graph) else self.edges[:, tie.channel]
-        return edges if isinstance(self.neighborhood, Graph) else edges[tie.here]
+        return self.edges[tie.own]
 
     def tie_table(self, tie: Tie) -> Tensor | None:
         """Tables of these ties: None (Potts), (J, J), or (N or 1, J, J, *ties)."""
         if self.pairwise is None or self.pairwise.ndim == 2:
             return self.pairwise
-        if isinstance(self.neighborhood, Graph):
-            return self.pairwise
-        return self.pairwise[:, tie.channel][tie.here]
+        return self.pairwise[tie.own]
 
     def tie_costs(self, tie: Tie, here: Tensor, there: Tensor) -> Tensor:
         """w table[a, b] for labels a, b (M, *ties) of the two ends."""

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flowcut.core.neighborhood import Graph
 from flowcut.joint.beliefs import Beliefs
 from flowcut.joint.counts import count_labelings
 from flowcut.joint.elimination import Elimination
@@ -21,7 +20,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.enumeration import Enumeration
 from flowcut.joint.estimate import Estimate
 from flowcut.joint.exact_method import Method, choose_steps, too_many_states
-from flowcut.joint.flat import flatten_energy
+from flowcut.joint.flat import flatten_energy, unflatten_pairs
 from flowcut.joint.seeds import generator_of
 from flowcut.joint.states import States, divergence
 
@@ -70,19 +69,7 @@ class ExactLaw:
         Entry [k, a, b, i] is the probability of label a at pixel i and b at i + offset k; 0 where that lies
         outside the picture.
         """
-        pairs, energy = self._beliefs.pairs.permute(1, 2, 0), self.energy
-        if isinstance(energy.neighborhood, Graph):
-            return pairs.contiguous()
-        assert energy.neighborhood is not None
-        labels = energy.num_labels
-        out = pairs.new_zeros(len(energy.neighborhood), labels, labels, *energy.spatial)
-        start = 0
-        for tie in energy.ties():
-            place = out[tie.channel][tie.here]
-            count = place[0, 0].numel()
-            place.copy_(pairs[..., start : start + count].reshape(place.shape))
-            start += count
-        return out
+        return unflatten_pairs(self.energy, self._beliefs.pairs)
 
     @cached_property
     def mean_energy(self) -> Tensor:

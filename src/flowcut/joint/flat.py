@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flowcut.core.neighborhood import Graph
 from flowcut.joint.energy import PottsEnergy
 
 
@@ -71,3 +72,25 @@ def flatten_energy(energy: PottsEnergy) -> FlatEnergy:
         torch.cat(tables, dim=1).to(double) if tables else whole,
         energy.constant.to(double),
     )
+
+
+def unflatten_pairs(energy: PottsEnergy, pairs: Tensor) -> Tensor:
+    """Tables (E, J, J) in the order of a flat energy, laid out like ``pairwise`` of one energy.
+
+    Returns
+    -------
+    Tensor
+        (K, J, J, *spatial), zero where a tie leaves the picture; on a graph (J, J, E).
+    """
+    values, labels = pairs.permute(1, 2, 0), energy.num_labels
+    if isinstance(energy.neighborhood, Graph):
+        return values.contiguous()
+    assert energy.neighborhood is not None  # found when the energy was made
+    out = pairs.new_zeros(1, len(energy.neighborhood), labels, labels, *energy.spatial)
+    start = 0
+    for tie in energy.ties():
+        place = out[tie.own]
+        stop = start + place[0, 0, 0].numel()
+        place.copy_(values[..., start:stop].reshape(place.shape))
+        start = stop
+    return out[0]

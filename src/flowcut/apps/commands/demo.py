@@ -1,4 +1,4 @@
-"""`flowcut demo`: a network with and without a SoftCut head, labels from noise, an Ising model, and a page of it all."""
+"""`flowcut demo`: networks with and without a head, labels from noise, an Ising model, and one page of it."""
 
 from __future__ import annotations
 

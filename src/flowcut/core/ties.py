@@ -1,4 +1,4 @@
-"""Which pixels an energy ties, as pairs of indices that work on any tensor over the pixels."""
+"""Which pixels are tied, as pairs of indices that work on any tensor over the pixels."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class Tie(NamedTuple):
 
     Attributes
     ----------
+    own
+        Picks them from (N, K, ..., *spatial) or (N, ..., E): (N, ..., *ties).
     here, there
-        Indices that pick both ends from a tensor whose last axes are the pixels.
-    channel
-        Position k of the offset; 0 for a graph.
+        Pick their two ends from a tensor whose last axes are the pixels.
     """
 
+    own: Index
     here: Index
     there: Index
-    channel: int
 
     def add_here(self, total: Tensor, values: Tensor) -> None:
-        """Add values (M, J, *ties) to the pixels at this end, in place."""
+        """Add values (N, ..., *ties) to the pixels (N, ..., *spatial) at this end, in place."""
         _add(total, self.here, values)
 
     def add_there(self, total: Tensor, values: Tensor) -> None:
-        """Add values (M, J, *ties) to the pixels at the other end, in place."""
+        """Add values (N, ..., *ties) to the pixels (N, ..., *spatial) at the other end, in place."""
         _add(total, self.there, values)
 
 
@@ -48,15 +48,15 @@ def ties_of(where: Neighborhood | Graph, spatial: tuple[int, ...], device: torch
     """
     if isinstance(where, Graph):
         index = where.edge_index.to(device)
-        yield Tie((..., index[0]), (..., index[1]), 0)
+        yield Tie((...,), (..., index[0]), (..., index[1]))
         return
     for k, offset in enumerate(where.offsets):
         here, there = source_slices(offset, spatial), target_slices(offset, spatial)
-        yield Tie((..., *here), (..., *there), k)
+        yield Tie((slice(None), k, ..., *here), (..., *here), (..., *there))
 
 
 def _add(total: Tensor, where: Index, values: Tensor) -> None:
     if isinstance(where[-1], Tensor):  # a node of a graph stands in many ties: they have to add up
-        total.index_add_(-1, where[-1], values.expand(len(total), -1, -1))
+        total.index_add_(-1, where[-1], values.expand(len(total), *values.shape[1:]))
     else:
         total[where] += values
