@@ -7,6 +7,8 @@ from flowcut.core.edges import axes_from_edges, edges_from_axes
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.results import NotConvergedError, Result, Solution
 from flowcut.core.warnings import FlowcutWarning
+from flowcut.cut.expansion import Expansion, alpha_expansion, solve_alpha_expansion
+from flowcut.cut.max_flow import MinCut, max_flow, solve_max_flow
 from flowcut.cut.random_walker import random_walker
 from flowcut.cut.soft_cut import SoftCut, soft_cut
 from flowcut.flow.adaptive import AdaptiveRKMK
@@ -76,6 +78,7 @@ __all__ = [
     "EntropyBelow",
     "Estimate",
     "ExactLaw",
+    "Expansion",
     "FitHistory",
     "FlowcutWarning",
     "GeometricEuler",
@@ -88,6 +91,7 @@ __all__ = [
     "KlBounds",
     "LinearAssignmentFlow",
     "MeanField",
+    "MinCut",
     "MomentumDescent",
     "Neighborhood",
     "NotConvergedError",
@@ -101,6 +105,7 @@ __all__ = [
     "ThesisCG",
     "WeightFit",
     "WindowCouplings",
+    "alpha_expansion",
     "angle_loss",
     "assignment_flow",
     "axes_from_edges",
@@ -124,6 +129,7 @@ __all__ = [
     "learn_weights",
     "linear_assignment_flow",
     "load_energy",
+    "max_flow",
     "mean_field",
     "mixture_log_prob",
     "normalize_weights",
@@ -134,6 +140,8 @@ __all__ = [
     "soft_cut",
     "softmax_weights",
     "solve",
+    "solve_alpha_expansion",
+    "solve_max_flow",
     "split_r_hat",
     "swendsen_wang",
     "uniform_weights",

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize("page", ["first_steps", "flows", "choose", "thesis", "laf", "joint", "embedding"])
+@pytest.mark.parametrize(
+    "page", ["first_steps", "flows", "choose", "thesis", "laf", "joint", "embedding", "min_cut"]
+)
 def test_snippets_run_one_after_another(page):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

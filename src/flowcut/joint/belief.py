@@ -48,6 +48,13 @@ class BeliefPropagation:
         Whether the last sweep changed no message by more than the tolerance.
     sweeps
         How many there were.
+
+    Examples
+    --------
+    >>> chain = PottsEnergy(torch.zeros(1, 2, 2), torch.tensor([[[1.0, 0.0]]]))
+    >>> found = belief_propagation(chain)
+    >>> found.marginals.tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
     """
 
     marginals: Tensor

@@ -105,6 +105,14 @@ def load_energy(path: str | os.PathLike[str]) -> PottsEnergy:
         There is no such file.
     ValueError
         It is none of these, damaged, or no energy. One line that begins with the path.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "energy.npz"
+    >>> save_energy(path, PottsEnergy(torch.zeros(1, 2, 3), torch.ones(1, 1, 3)))
+    >>> load_energy(path).shape
+    (2, 3)
     """
     name = os.fspath(path)
     content = _unpack(Path(path).read_bytes(), name)

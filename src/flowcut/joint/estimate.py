@@ -17,6 +17,12 @@ class Estimate(NamedTuple):
     standard_error
         The same shape: standard deviation of ``value`` over repetitions of the sample. It does not
         include a bias.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mean_estimate(torch.tensor([1.0, 3.0])).value
+    tensor(2., dtype=torch.float64)
     """
 
     value: Tensor

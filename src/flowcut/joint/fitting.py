@@ -37,6 +37,11 @@ class FitHistory:
         Time spent, over all runs that were resumed.
     free_energy
         Estimate of E_P[beta E + log P] at every step; comparable where beta = 1.
+
+    Examples
+    --------
+    >>> FitHistory(2, 0.1, [1.5, 1.2]).free_energy[-1]
+    1.2
     """
 
     step: int = 0

@@ -62,6 +62,14 @@ class Importance:
     pareto_k
         Tail index of the weights, see :func:`flowcut.joint.pareto.pareto_shape`; nan where the sample is too
         small to tell, -inf where the weights have no tail.
+
+    Examples
+    --------
+    >>> energy = PottsEnergy(torch.zeros(1, 2, 2), torch.tensor([[[1.0, 0.0]]]))
+    >>> every = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> found = importance(energy, every, torch.full((4,), 0.25).log())
+    >>> round(float(found.log_z.value), 4)  # log(2 + 2 / e)
+    1.0064
     """
 
     labels: Tensor

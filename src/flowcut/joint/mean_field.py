@@ -59,6 +59,12 @@ class MeanField:
         (restarts,) bool: whether the last sweep changed nothing by more than the tolerance.
     sweeps
         (restarts,) int64.
+
+    Examples
+    --------
+    >>> energy = PottsEnergy(torch.zeros(1, 2, 2), torch.tensor([[[0.0, 0.0]]]))
+    >>> mean_field(energy, restarts=2).assignments.tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
     """
 
     target: PottsEnergy

@@ -39,6 +39,12 @@ def inner(function: Callable[..., Any]) -> Any:
     return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
+def spliced(function: Callable[..., Any]) -> Any:
+    """:func:`inner`, but always compiled into the caller: a call with many arrays can cost what it does."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True, "_nrt": False}
+    return _compile(function, **options)
+
+
 def _compile(function: Callable[..., Any], **options: bool) -> Any:
     folder = _cache_folder()
     # Numba reads the folder once, while it decorates.
