@@ -55,6 +55,41 @@ def ties_of(where: Neighborhood | Graph, spatial: tuple[int, ...], device: torch
         yield Tie((slice(None), k, ..., *here), (..., *here), (..., *there))
 
 
+def check_ties(name: str, pixels: Tensor, given: Neighborhood | Graph, channels: str = "C") -> None:
+    """Refuse ties that do not belong to these pixels.
+
+    Parameters
+    ----------
+    name
+        Of ``pixels``, for the message.
+    pixels
+        (N, C, *spatial).
+    given
+        What is to tie them.
+    channels
+        What the message calls C.
+
+    Raises
+    ------
+    ValueError
+        Another number of axes or nodes, or a pixel tied to itself.
+
+    Examples
+    --------
+    >>> check_ties("scores", torch.zeros(1, 1, 4, 4), Neighborhood.edges(2))
+    """
+    axes = pixels.ndim - 2
+    if isinstance(given, Graph):
+        if axes != 1 or pixels.shape[2] != given.num_nodes:
+            shape = f"(N, {channels}, {given.num_nodes})"
+            raise ValueError(f"{name}: expected shape {shape} for this graph, got {tuple(pixels.shape)}")
+        return
+    if given.ndim != axes:
+        raise ValueError(f"neighborhood: expected offsets of {axes} axes, got {given.ndim}")
+    if any(not any(offset) for offset in given.offsets):
+        raise ValueError("neighborhood: expected no pixel tied to itself, got the offset 0")
+
+
 def _add(total: Tensor, where: Index, values: Tensor) -> None:
     if isinstance(where[-1], Tensor):  # a node of a graph stands in many ties: they have to add up
         total.index_add_(-1, where[-1], values.expand(len(total), *values.shape[1:]))

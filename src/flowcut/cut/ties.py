@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowcut.core.checks import check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.ties import check_ties
 from flowcut.kernels.max_flow_guard import guard_ties
 
 
@@ -25,18 +26,9 @@ def find_neighborhood(
     if pixels.ndim < 3:
         raise ValueError(f"{name}: expected shape (N, C, *spatial), got {tuple(pixels.shape)}")
     axes = pixels.ndim - 2
-    if isinstance(given, Graph):
-        if axes != 1 or pixels.shape[2] != given.num_nodes:
-            raise ValueError(
-                f"{name}: expected shape (N, C, {given.num_nodes}) for this graph, got {tuple(pixels.shape)}"
-            )
-        return given
     if given is None:
         return Neighborhood.infer(axes, edges.shape[-axes - 1] if edges.ndim > axes else 0)
-    if given.ndim != axes:
-        raise ValueError(f"neighborhood: expected offsets of {axes} axes, got {given.ndim}")
-    if any(not any(offset) for offset in given.offsets):
-        raise ValueError("neighborhood: expected no pixel tied to itself, got the offset 0")
+    check_ties(name, pixels, given)
     return given
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowcut.core.checks import check_finite, check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.ties import check_ties
 
 
 def finite(name: str, value: Tensor) -> Tensor:
@@ -32,17 +33,8 @@ def find_neighborhood(
         They do not fit, or there is nothing to infer them from.
     """
     axes = unary.ndim - 2
-    if isinstance(given, Graph):
-        if axes != 1 or unary.shape[2] != given.num_nodes:
-            raise ValueError(
-                f"unary: expected shape (N, J, {given.num_nodes}) for this graph, got {tuple(unary.shape)}"
-            )
-        return given
     if given is not None:
-        if given.ndim != axes:
-            raise ValueError(f"neighborhood: expected offsets of {axes} axes, got {given.ndim}")
-        if any(not any(offset) for offset in given.offsets):
-            raise ValueError("neighborhood: expected no pixel tied to itself, got the offset 0")
+        check_ties("unary", unary, given, channels="J")
         return given
     if edges is not None:
         return Neighborhood.infer(axes, edges.shape[-axes - 1] if edges.ndim > axes else 0)
