@@ -17,7 +17,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.energy_files import load_energy, save_energy
 from flowcut.joint.importance import importance
 from flowcut.vision.pictures import PictureError
-from tests.joint.brute_force import ENERGIES, law_of
+from tests.truths.brute_force import ENERGIES, law_of
 
 FILES = ["marginals.npy", "sample.json", "samples.npy", "samples.png"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.joint.chains import Chains
 from flowcut.joint.energy import PottsEnergy
-from tests.joint.brute_force import ENERGIES, Law, chi_square, law_of, random_energy
+from tests.truths.brute_force import ENERGIES, Law, chi_square, law_of, random_energy
 from tests.zoo import SAMPLERS
 from tests.zoo.entry import SamplerEntry
 

@@ -22,7 +22,7 @@ from flowcut.joint.frontier import (
     greedy_order,
     grid_orders,
 )
-from tests.joint.brute_force import ENERGIES, close, law_of, random_energy
+from tests.truths.brute_force import ENERGIES, close, law_of, random_energy
 
 Pairs = list[tuple[int, int]]
 

@@ -17,7 +17,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.energy_files import load_energy, save_energy
 from flowcut.joint.ising import IsingEnergy
 from flowcut.joint.uai import format_uai, parse_uai
-from tests.joint.brute_force import ENERGIES, all_labelings
+from tests.truths.brute_force import ENERGIES, all_labelings
 
 MRF = Path(os.environ.get("FLOWCUT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "mrf"
 needs_data = pytest.mark.skipif(

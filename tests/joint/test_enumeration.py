@@ -11,7 +11,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.enumeration import Enumeration, _invert
 from flowcut.joint.flat import flatten_energy
 from flowcut.joint.outer import labelings, node_sums, outer_sum, pair_sums
-from tests.joint.brute_force import ENERGIES, all_labelings, close, law_of
+from tests.truths.brute_force import ENERGIES, all_labelings, close, law_of
 
 _SIZES = pytest.mark.parametrize(("nodes", "labels"), [(0, 2), (1, 3), (2, 2), (3, 4), (5, 2)])
 

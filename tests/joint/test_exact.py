@@ -13,7 +13,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.entropy import entropy_from_counts
 from flowcut.joint.exact import exact_law
 from flowcut.joint.ising import IsingEnergy
-from tests.joint.brute_force import ENERGIES, all_labelings, chi_square, close, law_of, random_energy
+from tests.truths.brute_force import ENERGIES, all_labelings, chi_square, close, law_of, random_energy
 
 METHODS = ["enumeration", "elimination"]
 _METHODS = pytest.mark.parametrize("method", METHODS)

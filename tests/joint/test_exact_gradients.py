@@ -9,7 +9,7 @@ from torch import Tensor
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.exact import exact_law
-from tests.joint.brute_force import ENERGIES, close, law_of, random_energy
+from tests.truths.brute_force import ENERGIES, close, law_of, random_energy
 
 _METHODS = pytest.mark.parametrize("method", ["enumeration", "elimination"])
 

@@ -22,7 +22,7 @@ from flowcut.joint.exact import exact_law
 from flowcut.joint.fitting import FitHistory, _Schedule
 from flowcut.joint.objective import Objective, log_assignments, semi_implicit
 from flowcut.joint.randomized import RandomizedAssignment
-from tests.joint.brute_force import random_energy
+from tests.truths.brute_force import random_energy
 
 _SMALL = {"steps": 12, "samples": 8, "time": 2.0, "seed": 3, "checkpoint_every": 5}
 

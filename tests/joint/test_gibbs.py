@@ -11,7 +11,7 @@ from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.joint.colouring import colouring
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.gibbs import annealing, gibbs
-from tests.joint.brute_force import COMPLETE, ENERGIES, FAR, STAR, TWICE, law_of, random_energy
+from tests.truths.brute_force import COMPLETE, ENERGIES, FAR, STAR, TWICE, law_of, random_energy
 from tests.truths.dense import grid_ties
 
 

@@ -14,7 +14,7 @@ from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.joint import objective
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.objective import log_assignments, paper_objective, semi_implicit
-from tests.joint.brute_force import all_labelings, chi_square, random_energy
+from tests.truths.brute_force import all_labelings, chi_square, random_energy
 
 _GRAPH = Graph(torch.tensor([[0, 2, 1], [1, 1, 0]]), 3)
 # (J, *spatial), ties, tables, m, draws of earlier steps.

@@ -18,7 +18,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.entropy import entropy_from_counts
 from flowcut.joint.exact import ExactLaw, exact_law
 from flowcut.joint.randomized import RandomizedAssignment
-from tests.joint.brute_force import all_labelings, chi_square, random_energy
+from tests.truths.brute_force import all_labelings, chi_square, random_energy
 
 _GRAPH = Graph(torch.tensor([[0, 3, 1, 0], [1, 1, 2, 2]]), 4)
 

@@ -12,7 +12,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.exact import exact_law
 from flowcut.joint.gibbs import gibbs
 from flowcut.joint.swendsen_wang import swendsen_wang, wolff
-from tests.joint.brute_force import random_energy
+from tests.truths.brute_force import random_energy
 
 _BOTH = pytest.mark.parametrize("sampler", [swendsen_wang, wolff])
 

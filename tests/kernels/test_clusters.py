@@ -14,7 +14,7 @@ from flowcut.joint.flat import flatten_energy
 from flowcut.kernels.clusters import swendsen_wang_sweeps, wolff_steps
 from flowcut.kernels.clusters_reference import swendsen_wang_reference, wolff_reference
 from flowcut.kernels.random import BONDS, SITES, counter_uniforms
-from tests.joint.brute_force import ENERGIES, random_energy
+from tests.truths.brute_force import ENERGIES, random_energy
 
 _DOORS = {
     "swendsen_wang": (swendsen_wang_sweeps, swendsen_wang_reference),

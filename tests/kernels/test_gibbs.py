@@ -17,7 +17,7 @@ from flowcut.kernels.gibbs import gibbs_sweeps
 from flowcut.kernels.gibbs_layout import adjacency
 from flowcut.kernels.gibbs_reference import conditional_costs, gibbs_reference
 from flowcut.kernels.threads import strip_count
-from tests.joint.brute_force import ENERGIES, chi_square, law_of, random_energy
+from tests.truths.brute_force import ENERGIES, chi_square, law_of, random_energy
 
 _CASES = pytest.mark.parametrize("name", ENERGIES)
 
