@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from flowcut.joint.energy import PottsEnergy
+from flowcut.train.reproduce.experiment import check_least, check_positive
 from flowcut.train.reproduce.scenes import blobs
 
-__all__ = ["Scene", "boundary_ising", "noisy_potts"]
+__all__ = ["BoundaryIsing", "Scene", "boundary_ising", "check_boundary_ising", "noisy_potts"]
 
 
 def boundary_ising(height: int, width: int, cost: float, field: float) -> PottsEnergy:
@@ -39,6 +40,49 @@ def boundary_ising(height: int, width: int, cost: float, field: float) -> PottsE
     unary = torch.zeros(1, 2, height, width, dtype=torch.float64)
     unary[0, 0, :, 0], unary[0, 0, :, -1] = -field, field
     return PottsEnergy(unary, torch.full((1, 2, height, width), cost, dtype=torch.float64))
+
+
+class BoundaryIsing(Protocol):
+    """Settings of an experiment on :func:`boundary_ising`, judged by its exact law."""
+
+    @property
+    def height(self) -> int:
+        """Of the grid."""
+
+    @property
+    def width(self) -> int:
+        """Of the grid."""
+
+    @property
+    def cost(self) -> float:
+        """Of an unequal edge."""
+
+    @property
+    def boundary(self) -> float:
+        """Field of the two sides."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the fits."""
+
+
+def check_boundary_ising(settings: BoundaryIsing) -> None:
+    """Refuse numbers that are out of their range.
+
+    Raises
+    ------
+    ValueError
+        One is, or the grid is too wide for an exact law.
+    """
+    for name, least in (("height", 1), ("width", 2), ("restarts", 1), ("draws", 2), ("labelings", 2)):
+        check_least(name, getattr(settings, name), least)
+    if min(settings.height, settings.width) > 21:
+        shape = f"{settings.height} x {settings.width}"
+        raise ValueError(f"height, width: expected at most 21 along the shorter side, got {shape}")
+    check_positive("cost", settings.cost)
+    check_positive("boundary", settings.boundary)
+    check_least("seeds, their number", len(settings.seeds), 1)
+    check_least("seeds", min(settings.seeds), 0)
 
 
 class Scene(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from flowcut.joint.exact import ExactLaw, exact_law
 from flowcut.joint.mean_field import MeanField, mean_field
-from flowcut.train.reproduce.energies import boundary_ising
-from flowcut.train.reproduce.experiment import Kind, Outcome, Workspace, check_least, check_positive
+from flowcut.train.reproduce.energies import boundary_ising, check_boundary_ising
+from flowcut.train.reproduce.experiment import Kind, Outcome, Workspace, check_least
 from flowcut.train.reproduce.flow_fit import Fit, Flow, fit_flow, kept
 from flowcut.train.reproduce.ising_table import PRINTED, Table, table_rows
 from flowcut.train.reproduce.judge import (
@@ -79,15 +79,7 @@ class Settings:
     gibbs: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        for name, least in (("height", 1), ("width", 2), ("restarts", 1), ("draws", 2), ("labelings", 2)):
-            check_least(name, getattr(self, name), least)
-        if min(self.height, self.width) > 21:
-            shape = f"{self.height} x {self.width}"
-            raise ValueError(f"height, width: expected at most 21 along the shorter side, got {shape}")
-        check_least("seeds, their number", len(self.seeds), 1)
-        check_least("seeds", min(self.seeds), 0)
-        check_positive("cost", self.cost)
-        check_positive("boundary", self.boundary)
+        check_boundary_ising(self)
         for name in ("flow", "limit", "paper"):
             getattr(self, name).check(name, self.height * self.width)
         check_least("flow.steps", self.flow.steps, 1)

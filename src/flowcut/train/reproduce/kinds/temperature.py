@@ -16,7 +16,7 @@ from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.exact import ExactLaw, exact_law
 from flowcut.joint.mean_field import mean_field
 from flowcut.train.reproduce.chart import Chart, Colour, Line, draw_charts
-from flowcut.train.reproduce.energies import boundary_ising
+from flowcut.train.reproduce.energies import boundary_ising, check_boundary_ising
 from flowcut.train.reproduce.experiment import Kind, Outcome, Row, Workspace, check_least, check_positive
 from flowcut.train.reproduce.flow_fit import Flow, fit_flow, kept
 from flowcut.train.reproduce.judge import (
@@ -74,20 +74,12 @@ class Settings:
     flow: Flow = field(default_factory=Flow)
 
     def __post_init__(self) -> None:
-        for name, least in (("height", 1), ("width", 2), ("restarts", 1), ("draws", 2), ("labelings", 2)):
-            check_least(name, getattr(self, name), least)
-        if min(self.height, self.width) > 21:
-            shape = f"{self.height} x {self.width}"
-            raise ValueError(f"height, width: expected at most 21 along the shorter side, got {shape}")
-        check_positive("cost", self.cost)
-        check_positive("boundary", self.boundary)
+        check_boundary_ising(self)
         check_least("temperatures, their number", len(self.temperatures), 2)
         check_positive("temperatures", min(self.temperatures))
         check_positive("temperatures", max(self.temperatures))
         if len(set(self.temperatures)) < len(self.temperatures):
             raise ValueError(f"temperatures: expected each once, got {self.temperatures}")
-        check_least("seeds, their number", len(self.seeds), 1)
-        check_least("seeds", min(self.seeds), 0)
         self.flow.check("flow", self.height * self.width)
         check_least("flow.steps", self.flow.steps, 1)
 
