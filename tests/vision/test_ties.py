@@ -9,7 +9,7 @@ from torch import nn
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.cut.soft_cut import SoftCut
 from flowcut.vision.flow_head import FlowHead
-from flowcut.vision.ties import BoundedEdges, Ties, WindowWeights, ties_of
+from flowcut.vision.ties import BoundedEdges, SoftplusEdges, Ties, WindowWeights, ties_of
 
 
 def test_edges_near_zero_and_far_from_it():
@@ -33,10 +33,10 @@ def test_heads_say_what_they_take():
 
     assert ties_of(Own()) == WindowWeights(1)
     assert ties_of(FlowHead(nn.Identity(), 5)) == WindowWeights(5)
-    assert ties_of(SoftCut(), 3.0) == BoundedEdges(2, 3.0)
+    assert ties_of(SoftCut(), SoftplusEdges) == SoftplusEdges(2)
     assert ties_of(SoftCut(neighborhood=Neighborhood.edges(2, connectivity=2))).channels == 4
     assert ties_of(nn.Identity()) == ties_of(None) == BoundedEdges()
-    assert all(isinstance(ties, Ties) for ties in (BoundedEdges(), WindowWeights()))
+    assert all(isinstance(ties, Ties) for ties in (BoundedEdges(), SoftplusEdges(), WindowWeights()))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from flowcut.vision.losses import CrossEntropyLoss, DiceLoss
 
 __all__ = ["build_loss", "network_config", "pick_device"]
 
-_NETWORKS = {"basic_cnn": "BasicCnn"}
-_SOLVERS = {"auto": "Auto", "cg": "CG", "cholesky": "Cholesky"}
+_NETWORKS = {"basic_cnn": "BasicCnn", "two_head_unet": "TwoHeadUnet"}
+_SOLVERS = {"auto": "Auto", "cg": "CG", "cholesky": "Cholesky", "thesis": "ThesisCG"}
 
 
 def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
@@ -32,13 +32,13 @@ def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
     Examples
     --------
     >>> network_config(NetworkRecipe(head="none", width=4), DataRecipe())["arguments"]
-    {'width': 4, 'kernel_size': 3, 'num_classes': 1}
+    {'num_classes': 1, 'width': 4, 'kernel_size': 3}
     """
-    arguments = {
-        "width": recipe.width,
-        "kernel_size": recipe.kernel_size,
-        "num_classes": 1 if data.num_classes == 2 else data.num_classes,
-    }
+    arguments: dict[str, Any] = {"num_classes": 1 if data.num_classes == 2 else data.num_classes}
+    if recipe.kind == "two_head_unet":
+        arguments |= {"encoder": recipe.encoder, "decoder_channels": list(recipe.decoder_channels)}
+    else:
+        arguments |= {"width": recipe.width, "kernel_size": recipe.kernel_size}
     size = None if data.size is None else list(data.size)
     return {
         "network": _NETWORKS[recipe.kind],
@@ -53,6 +53,8 @@ def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
         solver: dict[str, Any] = {"name": _SOLVERS[recipe.solver]}
         if recipe.solver == "cg":
             solver["rtol"] = recipe.rtol
+        elif recipe.solver == "thesis":
+            solver["atol"] = recipe.atol
         return {"name": "SoftCut", "solver": solver}
     if recipe.head == "linear_assignment_flow":
         return {

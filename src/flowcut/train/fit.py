@@ -162,7 +162,8 @@ def fit(
     config = network_config(recipe.network, recipe.dataset)
     # Seeded here and not before the data: the weights depend on the seed alone.
     L.seed_everything(recipe.training.seed, verbose=False)
-    network = build_network(config)
+    # Convolutions run faster on channels that lie side by side, in mixed precision twice as fast.
+    network = build_network(config).to(memory_format=torch.channels_last)
     task = SegmentationTask(
         network,
         build_loss(recipe.loss, recipe.dataset.num_classes),
@@ -222,6 +223,7 @@ def _train(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=training.epochs,
+            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
             callbacks=callbacks,
             logger=TensorBoardLogger(str(run.path), name="tensorboard", version=""),
             enable_progress_bar=bar,

@@ -121,18 +121,28 @@ class NetworkRecipe:
     Parameters
     ----------
     kind : str
-        ``basic_cnn``: the network of Fig. 13 of the SoftCut thesis.
+        ``basic_cnn``: the small network of Fig. 13 of the SoftCut thesis; ``two_head_unet``: the U-Net of
+        its Fig. 14.
     width : int
-        Channels of the hidden layers, >= 1.
+        Channels of the hidden layers of ``basic_cnn``, >= 1.
     kernel_size : int
-        Side of the kernels in pixels, odd, >= 1.
+        Side of the kernels of ``basic_cnn`` in pixels, odd, >= 1.
+    encoder : str
+        Encoder of ``two_head_unet``, any of segmentation-models-pytorch.
+    encoder_weights : str, optional
+        Pretrained weights of the encoder, for example ``imagenet``; they are downloaded. None: untrained.
+    decoder_channels : tuple of int
+        Channels of the five levels of each decoder of ``two_head_unet``, the coarsest first.
     head : str
         ``soft_cut`` ties neighbouring pixels by learned edges; ``linear_assignment_flow`` averages over
         windows with learned weights; ``none`` reads the scores as they are.
     solver : str
-        Linear solver of ``soft_cut``: ``auto``, ``cg`` (approximate) or ``cholesky`` (exact).
+        Linear solver of ``soft_cut``: ``auto``, ``cg`` (approximate), ``cholesky`` (exact), or ``thesis``
+        (approximate with the stopping rule of the SoftCut thesis, which spoils gradients: to compare).
     rtol : float
         Relative residual at which ``cg`` stops, in (0, 1).
+    atol : float
+        Residual of a pixel, on average over the batch, at which ``thesis`` stops, > 0.
     window : int
         Side of the windows of the flow in pixels, odd, >= 1.
     rho : float
@@ -143,12 +153,16 @@ class NetworkRecipe:
         Dimension of the flow's Krylov spaces, >= 1: the larger, the more exact.
     """
 
-    kind: Literal["basic_cnn"] = "basic_cnn"
+    kind: Literal["basic_cnn", "two_head_unet"] = "basic_cnn"
     width: int = 16
     kernel_size: int = 3
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    decoder_channels: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
     head: Literal["soft_cut", "linear_assignment_flow", "none"] = "soft_cut"
-    solver: Literal["auto", "cg", "cholesky"] = "cg"
+    solver: Literal["auto", "cg", "cholesky", "thesis"] = "cg"
     rtol: float = 1e-4
+    atol: float = 1e-6
     window: int = 3
     rho: float = 1.0
     flow_time: float = 5.0
@@ -160,7 +174,12 @@ class NetworkRecipe:
             side = getattr(self, name)
             if side < 1 or side % 2 == 0:
                 raise ValueError(f"network.{name}: expected an odd integer >= 1, got {side}")
+        if min(self.decoder_channels) < 1:
+            raise ValueError(
+                f"network.decoder_channels: expected integers >= 1, got {list(self.decoder_channels)}"
+            )
         _share("network.rtol", self.rtol, one_allowed=False)
+        _positive("network.atol", self.atol)
         _positive("network.rho", self.rho)
         _positive("network.flow_time", self.flow_time)
         _at_least("network.krylov_dim", self.krylov_dim, 1)
@@ -212,6 +231,8 @@ class TrainingRecipe:
         Seed of the weights and of the order of the pictures, >= 0.
     device : str
         ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    precision : str
+        ``32``, or ``bf16``: the network in mixed precision with bfloat16, the head in 32 bits.
     workers : int
         Processes that load pictures; 0 loads them in the training process.
     picture_every : int
@@ -222,6 +243,7 @@ class TrainingRecipe:
     batch_size: int = 8
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32", "bf16"] = "32"
     workers: int = 0
     picture_every: int = 5
 

@@ -16,10 +16,11 @@ from flowcut.flow.nonlinear import AssignmentFlow
 from flowcut.linear.auto import Auto
 from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
+from flowcut.linear.thesis_cg import ThesisCG
 from flowcut.vision.flow_head import FlowHead
 
 # Tables, never imports by name: a configuration comes out of files that strangers wrote.
-SOLVERS: dict[str, type[Any]] = {"Auto": Auto, "CG": CG, "Cholesky": Cholesky}
+SOLVERS: dict[str, type[Any]] = {"Auto": Auto, "CG": CG, "Cholesky": Cholesky, "ThesisCG": ThesisCG}
 
 
 def build_solver(config: Mapping[str, Any]) -> Any:

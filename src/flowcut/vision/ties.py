@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.flow.weights import softmax_weights
 
-__all__ = ["BoundedEdges", "Ties", "WindowWeights", "ties_of"]
+__all__ = ["BoundedEdges", "SoftplusEdges", "Ties", "WindowWeights", "ties_of"]
 
 
 @runtime_checkable
@@ -84,6 +86,40 @@ class BoundedEdges:
 
 
 @dataclass(frozen=True)
+class SoftplusEdges:
+    """Edges log(1 + exp(a)) of raw values a, as in Fig. 14 of the SoftCut thesis.
+
+    They grow no faster than a, so that no network of moderate weights overflows.
+
+    Parameters
+    ----------
+    channels
+        Number of edges of a pixel, >= 1; 2 for the pixel below and the pixel on the right.
+
+    Raises
+    ------
+    ValueError
+        The number is below 1.
+
+    Examples
+    --------
+    >>> SoftplusEdges().read(torch.tensor([0.0, 100.0])).tolist()
+    [0.693147..., 100.0]
+    """
+
+    channels: int = 2
+    name = "edges"
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"channels: expected 1 or more, got {self.channels}")
+
+    def read(self, raw: Tensor) -> Tensor:
+        """Edges (N, channels, H, W) >= 0."""
+        return F.softplus(raw)
+
+
+@dataclass(frozen=True)
 class WindowWeights:
     """Weights on the simplex over each pixel's window: a softmax over the neighbours that exist.
 
@@ -121,7 +157,7 @@ class WindowWeights:
         return softmax_weights(raw, Neighborhood.window(2, self.window))
 
 
-def ties_of(head: nn.Module | None, log_edge_limit: float = 10.0) -> Ties:
+def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdges) -> Ties:
     """The ties a head says it takes, or edges, which is what a cut takes.
 
     Parameters
@@ -129,8 +165,8 @@ def ties_of(head: nn.Module | None, log_edge_limit: float = 10.0) -> Ties:
     head
         None, or with an attribute ``ties``, or called as ``head(scores, edges)``; then an attribute
         ``neighborhood``, where there is one, tells how many edges a pixel has.
-    log_edge_limit
-        Of the edges.
+    default
+        Makes the edges of a head that names no ties from their number.
 
     Examples
     --------
@@ -142,5 +178,4 @@ def ties_of(head: nn.Module | None, log_edge_limit: float = 10.0) -> Ties:
     if isinstance(ties, Ties):
         return ties
     neighborhood = getattr(head, "neighborhood", None)
-    channels = len(neighborhood) if isinstance(neighborhood, Neighborhood) else 2
-    return BoundedEdges(channels, log_edge_limit)
+    return default(len(neighborhood) if isinstance(neighborhood, Neighborhood) else 2)

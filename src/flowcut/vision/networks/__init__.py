@@ -1,0 +1,7 @@
+"""Networks that give scores, and ties between pixels where a head asks for them."""
+
+from flowcut.vision.networks.basic_cnn import BasicCnn
+from flowcut.vision.networks.build import NETWORKS, build_network
+from flowcut.vision.networks.two_head_unet import TwoHeadUnet
+
+__all__ = ["NETWORKS", "BasicCnn", "TwoHeadUnet", "build_network"]

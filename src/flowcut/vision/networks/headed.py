@@ -1,0 +1,113 @@
+"""What networks with a head share: scores and raw ties in, logits out, with the parts in between."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from flowcut.vision.ties import Ties
+
+__all__ = ["HeadedNetwork"]
+
+
+class HeadedNetwork(nn.Module):
+    """A network that scores pixels and, under a head, says what ties them.
+
+    A subclass writes :meth:`raw_parts`.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the picture, >= 1.
+    num_classes
+        Channels of the scores: 1 for a sigmoid, C >= 2 for a softmax.
+    head
+        A module called as ``head(scores, ties)`` that returns logits of the shape of the scores. None: the
+        scores are the logits.
+    ties
+        How the head reads the raw ties, see :func:`flowcut.vision.ties.ties_of`.
+
+    Raises
+    ------
+    ValueError
+        A number is below 1.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, head: nn.Module | None, ties: Ties) -> None:
+        super().__init__()
+        for name, number in (("in_channels", in_channels), ("num_classes", num_classes)):
+            if number < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {number}")
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.head = head
+        self.ties = ties
+
+    @abstractmethod
+    def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and raw ties of a batch.
+
+        Parameters
+        ----------
+        images
+            (N, in_channels, H, W).
+
+        Returns
+        -------
+        scores : Tensor
+            (N, num_classes, H, W).
+        raw : Tensor or None
+            (N, ties.channels, H, W), any finite numbers; None without a head.
+        """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of every pixel.
+
+        Parameters
+        ----------
+        images
+            (N, in_channels, H, W) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (N, num_classes, H, W).
+
+        Raises
+        ------
+        ValueError
+            ``images`` is not of that shape.
+        """
+        return self.forward_parts(images)["logits"]
+
+    def forward_parts(self, images: Tensor) -> dict[str, Tensor]:
+        """The logits and what they were made from, for pictures of the inside.
+
+        Parameters
+        ----------
+        images
+            (N, in_channels, H, W) in [0, 1].
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``scores`` and ``logits`` (N, num_classes, H, W), and with a head its ties under
+            their name: ``edges`` (N, 2, H, W), the tie to the pixel below and to the pixel on
+            the right, or ``weights`` (N, window**2, H, W).
+
+        Raises
+        ------
+        ValueError
+            ``images`` is not of that shape.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(f"images: expected (N, {self.in_channels}, H, W), got {tuple(images.shape)}")
+        scores, raw = self.raw_parts(images)
+        if self.head is None or raw is None:
+            return {"scores": scores, "logits": scores}
+        # Mixed precision ends here: a linear system wants more than the eight bits of a bfloat16.
+        scores, raw = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (scores, raw))
+        ties = self.ties.read(raw)
+        return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
