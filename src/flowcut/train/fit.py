@@ -8,7 +8,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,7 @@ def fit(
     overwrite: bool = False,
     progress: bool = True,
     say: Callable[[str], None] | None = say_on_stderr,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Train, keep the epoch of lowest validation loss, and measure it on the test split.
 
@@ -138,6 +139,8 @@ def fit(
         Show a progress bar where standard error is a terminal.
     say : callable, optional
         Takes one line an epoch; None keeps silent.
+    callbacks : sequence of Callback
+        Further ones of Lightning's; what they keep in their ``state_dict`` survives resuming.
 
     Returns
     -------
@@ -171,7 +174,8 @@ def fit(
         recipe.optimizer,
     )
     history = History(run.history, say)
-    _train(recipe, splits, run, task, history, device, resume, progress and sys.stderr.isatty())
+    bar = progress and sys.stderr.isatty()
+    _train(recipe, splits, run, task, [history, *callbacks], device, resume, bar)
     _load_best(run, task)
     network.to(device).eval()
     save_checkpoint(run.weights, network, config)
@@ -195,7 +199,7 @@ def _train(
     splits: Splits,
     run: RunFolder,
     task: SegmentationTask,
-    history: History,
+    watching: Sequence[Callback],
     device: torch.device,
     resume: bool,
     bar: bool,
@@ -203,7 +207,7 @@ def _train(
     training = recipe.training
     callbacks: list[Callback] = [
         EpochSeed(training.seed),
-        history,
+        *watching,
         Pictures(splits.val, training.picture_every),
         ModelCheckpoint(
             run.checkpoints,
