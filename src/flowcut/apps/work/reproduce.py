@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from flowcut.apps.output import show
+from flowcut.apps.output import format_table, show
 from flowcut.train.reproduce.recipe import available, find, read_experiment
 from flowcut.train.reproduce.run import publish, reproduce
 
@@ -83,11 +83,13 @@ def _data(given: str | None) -> str | None:
 
 
 def _report(result: dict[str, Any], folder: Path) -> str:
-    rows = result["rows"]
-    wide = [max(len(row[key]) for row in rows) for key in ("what", "paper", "ours")]
     lines = [result["title"]]
+    for table in result["tables"]:
+        lines += [table["heading"], format_table(table["header"], table["cells"])]
+    rows = result["rows"]
+    wide = [max((len(row[key]) for row in rows), default=0) for key in ("what", "paper", "ours")]
     header = {"what": "", "paper": "paper", "ours": "here"}
-    for row in (header, *rows):
+    for row in (header, *rows) if rows else ():
         cells = [row[key].ljust(w) for key, w in zip(("what", "paper", "ours"), wide, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([*lines, f"picture.png and result.json in {folder}"])

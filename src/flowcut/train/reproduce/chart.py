@@ -51,18 +51,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one pair of axes; y is logarithmic.
+    """Curves over one pair of axes.
 
     Parameters
     ----------
     title, x_label : str
     lines : sequence of Line
         One or more, each with two points or more.
+    logarithmic : bool
+        Whether y is.
     """
 
     title: str
     x_label: str
     lines: Sequence[Line]
+    logarithmic: bool = True
 
 
 def draw_charts(charts: Sequence[Chart]) -> Tensor:
@@ -103,16 +106,19 @@ class _Axes:
         xs = [x for line in chart.lines for x in line.x]
         ys = [y for line in chart.lines for y in line.y]
         self.x_range = (min(xs), max(max(xs), min(xs) + 1e-9))
-        low, high = math.log10(min(ys)), math.log10(max(ys))
+        low, high = self.height(min(ys)), self.height(max(ys))
         room = 0.04 * (high - low) + 0.01
         self.y_range = (low - room, high + room)
 
+    def height(self, y: float) -> float:
+        return math.log10(y) if self.chart.logarithmic else y
+
     def draw(self) -> None:
         for value in _ticks(*self.x_range):
-            x = self.place(value, 1.0)[0]
+            x = self.place(value, self.chart.lines[0].y[0])[0]
             self.line([(x, self.top), (x, self.bottom)], _GRID, 1)
             self.text((x, self.bottom + 4), f"{value:g}", "ma")
-        for value in _decades(*self.y_range):
+        for value in (_decades if self.chart.logarithmic else _ticks)(*self.y_range):
             y = self.place(self.x_range[0], value)[1]
             self.line([(self.left, y), (self.right, y)], _GRID, 1)
             self.text((self.left - 5, y), f"{value:g}", "rm")
@@ -127,7 +133,7 @@ class _Axes:
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
-        up = (math.log10(y) - self.y_range[0]) / (self.y_range[1] - self.y_range[0])
+        up = (self.height(y) - self.y_range[0]) / (self.y_range[1] - self.y_range[0])
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def curve(self, points: list[tuple[float, float]], line: Line) -> None:
@@ -139,11 +145,13 @@ class _Axes:
             self.line(fine[start : start + 5], line.colour, line.width)
 
     def legend(self) -> None:
-        """Upper right, where falling curves leave room."""
+        """Upper right, where falling curves leave room; rising ones, of a linear axis, lower right."""
         lines = self.chart.lines
         font = _font(10)
         wide = max(font.getlength(line.label) for line in lines) / _SCALE
-        x, y = self.right - wide - 4, self.top + 4
+        high = 14 * len(lines)
+        x = self.right - wide - 4
+        y = self.top + 4 if self.chart.logarithmic else self.bottom - high - 6
         box = (x - 28, y - 2, self.right, y + 14 * len(lines) + 2)
         self.pen.rectangle([v * _SCALE for v in box], fill=(255, 255, 255), outline=_GRID)
         for index, line in enumerate(lines):

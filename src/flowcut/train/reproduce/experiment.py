@@ -10,7 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Kind", "Learning", "Outcome", "Row", "Workspace", "check_least", "check_positive", "percent"]
+__all__ = [
+    "Kind",
+    "Learning",
+    "Outcome",
+    "Row",
+    "Table",
+    "Workspace",
+    "check_least",
+    "check_positive",
+    "percent",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Several systems beside each other.
+
+    Parameters
+    ----------
+    heading : str
+    header : tuple of str
+        Names of the columns.
+    cells : tuple of tuple of str
+        One tuple a row, as long as the header.
+    """
+
+    heading: str
+    header: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What an experiment gives.
 
@@ -51,6 +79,8 @@ class Outcome:
         (3, H, W) in [0, 1]; free to be published.
     private : mapping
         Pictures by name that show data whose terms forbid to publish them.
+    tables : tuple of Table
+        Comparisons of systems, shown before the rows.
     """
 
     rows: tuple[Row, ...]
@@ -58,6 +88,7 @@ class Outcome:
     seconds: Mapping[str, float]
     picture: Tensor
     private: Mapping[str, Tensor] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""Many trainings that differ in one thing: run one by one, kept, and scored picture by picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from flowcut.core.atomic import atomic_write
+from flowcut.train.datasets import FOLDERS, build_datasets
+from flowcut.train.fit import fit
+from flowcut.train.recipe import Recipe
+from flowcut.train.reproduce.experiment import Workspace
+from flowcut.vision.checkpoints import load_checkpoint
+from flowcut.vision.predict import evaluate_dataset
+
+__all__ = ["Training", "best_epoch", "data_folder", "run_training", "with_seed"]
+
+_SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training.
+
+    Parameters
+    ----------
+    metrics : mapping
+        What ``metrics.json`` holds.
+    scores : mapping
+        By name of a metric, its value on each test picture.
+    history : list of dict
+        One mapping an epoch.
+    folder : Path
+        The run folder.
+    """
+
+    metrics: Mapping[str, Any]
+    scores: Mapping[str, list[float]]
+    history: list[dict[str, float]]
+    folder: Path
+
+
+def data_folder(workspace: Workspace, kind: str) -> str:
+    """The folder of a data set that has a kind of its own.
+
+    Raises
+    ------
+    ValueError
+        The workspace names no folder of data sets.
+    """
+    if workspace.data is None:
+        raise ValueError(f"--data: expected the folder that holds {FOLDERS[kind]}/, got none")
+    return str(workspace.data / FOLDERS[kind])
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed of weights and order; the data stay the same.
+
+    Examples
+    --------
+    >>> with_seed(Recipe(), 3).training.seed
+    3
+    """
+    return replace(recipe, training=replace(recipe.training, seed=seed))
+
+
+def run_training(
+    name: str,
+    recipe: Recipe,
+    workspace: Workspace,
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
+) -> Training:
+    """Train, or continue, or read what was trained before.
+
+    Parameters
+    ----------
+    name : str
+        Of the run folder in the workspace.
+    recipe : Recipe
+    workspace : Workspace
+    callbacks : callable
+        Makes what watches the training.
+
+    Returns
+    -------
+    Training
+    """
+    folder = workspace.folder / name
+    if not (folder / _SCORES).is_file():
+        resume = (folder / "checkpoints" / "last.ckpt").is_file()
+        workspace.say(f"{name}: {'resumed' if resume else 'started'}")
+        fit(
+            recipe,
+            folder,
+            resume=resume,
+            # What an interruption before the first whole epoch left behind is worth nothing.
+            overwrite=not resume,
+            progress=False,
+            say=None,
+            callbacks=callbacks(),
+        )
+        _score(folder, recipe)
+        iou = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]["iou"]["mean"]
+        workspace.say(f"{name}: test IoU {iou:.3f}")
+    with (folder / "history.csv").open(encoding="utf-8") as file:
+        history = [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)]
+    metrics, scores = (
+        json.loads((folder / file).read_text(encoding="utf-8")) for file in ("metrics.json", _SCORES)
+    )
+    return Training(metrics, scores, history, folder)
+
+
+def best_epoch(training: Training) -> dict[str, float]:
+    """The row of the epoch whose network was kept: the one of lowest validation loss."""
+    return min(training.history, key=lambda row: row["val_loss"])
+
+
+def _score(folder: Path, recipe: Recipe) -> None:
+    """Write every metric of every test picture, which comparing pair by pair asks for."""
+    network, _ = load_checkpoint(folder / "best.pt")
+    test: Any = build_datasets(recipe.dataset).test
+    scores: dict[str, list[float]] = {}
+    for i in range(len(test)):
+        one = torch.utils.data.Subset(test, [i])
+        for metric, value in evaluate_dataset(network, one, progress=False).items():
+            scores.setdefault(metric, []).append(float(value.mean))
+    with atomic_write(folder / _SCORES) as file:
+        file.write((json.dumps(scores) + "\n").encode())
