@@ -41,7 +41,7 @@ TRAININGS = {
     "drive": "Vessels predicted without a head, with SoftCut and with a linear assignment flow",
     "isbi": "Membranes predicted without a head, with SoftCut and with a linear assignment flow",
 }
-_BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
 def block(name: str, full: bool, root: Path = ROOT) -> str:

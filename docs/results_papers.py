@@ -1,4 +1,4 @@
-"""Tables of the LAF and RAF papers from committed JSON, for ``python -m docs.results``.
+"""Tables of the three papers from committed JSON, for ``python -m docs.results``.
 
 ``experiments/results/NAME.json`` is what ``flowcut reproduce NAME --publish`` writes. On the page of its
 paper, between ``<!-- results:NAME -->`` and ``<!-- end -->``, stands what :func:`block` makes of it.
@@ -14,8 +14,15 @@ from benchmarks.table import markdown
 
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "*Not measured yet.*"
-# Experiments of one paper begin with the same letters and have a page to themselves.
-PAGES = {"laf_": ROOT / "docs" / "experiments_laf.md", "raf_": ROOT / "docs" / "experiments_raf.md"}
+# The page of an experiment, by how its name begins.
+PAGES = {
+    "laf_": ROOT / "docs" / "experiments_laf.md",
+    "raf_": ROOT / "docs" / "experiments_raf.md",
+    "experiment-": ROOT / "docs" / "experiments_softcut.md",
+    "softcut_": ROOT / "docs" / "experiments_softcut.md",
+    "hippocampus": ROOT / "docs" / "experiments_softcut.md",
+    "scribbles": ROOT / "docs" / "scribbles.md",
+}
 PREFIX = tuple(PAGES)
 
 
@@ -40,7 +47,11 @@ def block(name: str, root: Path = ROOT) -> str:
     if not (folder / f"{name}.json").exists():
         return NOT_MEASURED
     result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    parts = [f"The paper: {result['paper']}", table(result)]
+    parts = [f"The paper: {result['paper']}"] if result["paper"] else []
+    for one in result.get("tables", []):
+        parts += [f"**{one['heading']}**", markdown(one["header"], one["cells"])]
+    if result["rows"]:
+        parts.append(table(result))
     if (folder / f"{name}.png").exists():
         parts.append(f"![{result['title']}](../experiments/results/{name}.png)")
     return "\n\n".join([*parts, origin(result)])

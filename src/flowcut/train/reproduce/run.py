@@ -133,7 +133,7 @@ def _result(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
         "paper": experiment.paper,
         "scale": experiment.scale,
         "rows": rows,
-        "tables": [dataclasses.asdict(table) for table in outcome.tables],
+        "tables": _plain([dataclasses.asdict(table) for table in outcome.tables]),
         "values": _plain(outcome.values),
         "seconds": dict(outcome.seconds),
         "settings": _plain(dataclasses.asdict(experiment.settings)),
