@@ -20,7 +20,8 @@ _SOURCE = Path(fc.__file__).parent
 _FILES = sorted(_SOURCE.rglob("*.py"))
 _ROOMS = ("core", "kernels", "linear", "cut", "flow", "joint")
 _EXTRAS = ("PIL", "skimage", "torchmetrics", "segmentation_models_pytorch", "lightning", "tensorboard",
-           "matplotlib", "gradio", "rich", "pyamg", "cvxopt")  # fmt: skip
+           "matplotlib", "gradio", "rich", "pyamg", "cvxopt",
+           "cv2", "tifffile", "torchvision", "monai", "nibabel")  # fmt: skip
 
 
 def _imports(file: Path) -> set[str]:

@@ -1,7 +1,12 @@
 """Pictures and masks in files, read back bit for bit, and every kind of bad file."""
 
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -119,7 +124,7 @@ def test_no_file_and_no_picture(tmp_path):
 
 def test_floating_point_and_many_pages_are_refused(tmp_path):
     save(tmp_path / "a.tif", GREY.astype(np.float32))
-    with pytest.raises(PictureError, match="floating-point values of unknown range"):
+    with pytest.raises(PictureError, match=r"floating-point values in \[0, 1\], got \d+ to 255$"):
         read_image(tmp_path / "a.tif")
     pages = [Image.fromarray(GREY)] * 3
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
@@ -262,3 +267,174 @@ def test_listing_refuses_what_has_no_answer(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(ValueError, match=r"^images: expected one file a stem"):
         list_pictures(tmp_path, "images")
+
+
+DEEP = RNG.integers(0, 65536, (7, 9, 4), dtype=np.uint16)
+SIDES = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+         5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+         7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90}  # fmt: skip
+
+
+def as_image(values):
+    values = np.repeat(values[..., None], 3, 2) if values.ndim == 2 else values
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())
+
+
+def save_deep_png(path, values, orientation=None):
+    """A 16-bit PNG of 1 to 4 channels by the letter of its standard; Pillow writes grey ones only."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    exif = b""
+    if orientation:
+        exif = chunk(b"eXIf", b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0))
+    whole = chunk(b"IHDR", header) + exif + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + whole)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_png_keeps_all_its_bits(tmp_path, channels):
+    path = save_deep_png(tmp_path / "a.png", DEEP[..., :channels])
+    grey = DEEP[..., :3] if channels > 2 else DEEP[..., 0]
+    assert torch.equal(read_image(path), as_image(grey.astype(np.float32) / 65535))
+
+
+def test_16_bit_labels_do_not_lose_their_low_byte(tmp_path):
+    labels = np.array([[0, 1, 256]], dtype=np.uint16)
+    path = save_deep_png(tmp_path / "m.png", np.repeat(labels[..., None], 3, 2))
+    with pytest.raises(PictureError, match="got 0, 1, 256"):
+        read_mask(path, 3)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("kind", [np.uint16, np.float16, np.float32, np.float64])
+def test_deep_tiff_colours(tmp_path, kind, planar):
+    values = DEEP[..., :3] if kind == np.uint16 else (DEEP[..., :3] / 65535).astype(kind)
+    stored = values if planar == "contig" else values.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar)
+    expected = values.astype(np.float32) / np.float32(65535 if kind == np.uint16 else 1)
+    assert torch.equal(read_image(tmp_path / "a.tif"), as_image(expected))
+
+
+def test_a_truncated_16_bit_png_is_one_clear_line(tmp_path):
+    path = save_deep_png(tmp_path / "a.png", RNG.integers(0, 65536, (64, 64, 3), dtype=np.uint16))
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(PictureError, match="expected a whole picture"):
+        read_image(path)
+
+
+def test_compressed_deep_colours_name_what_is_missing(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", DEEP[..., :3], photometric="rgb")
+
+    def without_codecs(*args, **kwargs):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", without_codecs)
+    with pytest.raises(PictureError, match=r"uint16 colours .pip install imagecodecs reads it"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_tiffs_of_other_byte_orders_polarities_and_compressions(tmp_path):
+    grey = DEEP[..., 0]
+    expected = as_image(grey.astype(np.float32) / 65535)
+    tifffile.imwrite(tmp_path / "a.tif", grey, byteorder=">")
+    tifffile.imwrite(tmp_path / "b.tif", 65535 - grey, photometric="miniswhite")
+    Image.fromarray(grey).save(tmp_path / "c.tif", compression="tiff_lzw")
+    for name in "abc":
+        assert torch.equal(read_image(tmp_path / f"{name}.tif"), expected)
+
+
+def test_values_of_unknown_range_are_refused(tmp_path):
+    bad = DEEP[..., 0].astype(np.float32) / 65535
+    bad[2, 3] = np.nan
+    for values, message in [
+        (DEEP[..., 0].astype(np.int16), "got int16 values of unknown range"),
+        (DEEP[..., 0].astype(np.uint32), "got uint32 values of unknown range"),
+        (bad, "in .0, 1., got nan to nan"),
+        (bad * 0 - 0.5 + 1.6 * (np.nan_to_num(bad) > 0.5), "got"),
+    ]:
+        tifffile.imwrite(tmp_path / "a.tif", values)
+        with pytest.raises(PictureError, match=message):
+            read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_is_converted(tmp_path, suffix):
+    flat = np.zeros((8, 8, 4), dtype=np.uint8)
+    flat[..., 0] = 255  # full cyan absorbs red
+    Image.fromarray(flat, mode="CMYK").save(tmp_path / f"a.{suffix}")
+    mean = read_image(tmp_path / f"a.{suffix}").mean(dim=(1, 2))
+    assert torch.allclose(mean, torch.tensor([0.0, 1.0, 1.0]), atol=0.02)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_at_all_depths(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shallow = as_image(SIDES[orientation](RGB).astype(np.float32) / 255)
+    for suffix in ("png", "tif"):
+        assert torch.equal(read_image(save(tmp_path / f"a.{suffix}", RGB, exif=exif)), shallow)
+    deep = as_image(SIDES[orientation](DEEP[..., :3]).astype(np.float32) / 65535)
+    assert torch.equal(read_image(save_deep_png(tmp_path / "b.png", DEEP[..., :3], orientation)), deep)
+    tifffile.imwrite(tmp_path / "b.tif", DEEP[..., :3], photometric="rgb",
+                     extratags=[(274, 3, 1, orientation, True)])  # fmt: skip
+    assert torch.equal(read_image(tmp_path / "b.tif"), deep)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_bombs_are_refused_before_they_go_off(tmp_path, read):
+    # 10 gigapixels by the header; there is nothing to unpack, so that reading on would fail otherwise.
+    path = save_deep_png(tmp_path / "a.png", DEEP[..., :1])
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 100_000, 100_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(PictureError, match=r"at most 80000000 pixels, got 100000x100000 .* max_pixels"):
+            read(path)
+
+
+def test_the_limit_of_pixels_is_the_caller_s(tmp_path, monkeypatch):
+    for suffix in ("png", "tif", "bmp"):
+        path = save(tmp_path / f"a.{suffix}", RGB)
+        with pytest.raises(PictureError, match=r"expected at most 62 pixels, got 9x7 = 63"):
+            read_image(path, max_pixels=62)
+        # Pillow's own limit, a global, has no say.
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        assert read_image(path, max_pixels=63).shape == read_image(path, max_pixels=None).shape == (3, 7, 9)
+        monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"^max_pixels: expected 1 or more, got 0"):
+        read_image(path, max_pixels=0)
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic", "jpeg"])
+def test_masks_resized_by_a_wrong_filter_are_named_as_such(tmp_path, how):
+    rows, columns = np.mgrid[:60, :80]
+    picture = Image.fromarray(((rows - 30) ** 2 + (columns - 40) ** 2 < 400).astype(np.uint8) * 255)
+    if how == "jpeg":
+        picture.save(tmp_path / "m.jpg", quality=90)
+    else:
+        picture.resize((101, 77), Image.Resampling[how.upper()]).save(tmp_path / "m.png")
+    with pytest.raises(PictureError, match=r"mask values .*got 0, .*: values between labels at their"):
+        read_mask(tmp_path / ("m.jpg" if how == "jpeg" else "m.png"))
+
+
+def test_other_strange_values_are_not_put_down_to_a_filter(tmp_path):
+    labels = np.zeros((20, 20), dtype=np.uint8)
+    labels[5:15, 5:15] = 7
+    with pytest.raises(PictureError, match=r"got 0, 7$"):
+        read_mask(save(tmp_path / "m.png", labels), 3)
+
+
+def test_void_masks_and_absent_labels_are_masks(tmp_path):
+    void = save(tmp_path / "m.png", np.full((3, 4), 255, dtype=np.uint8))
+    assert (read_mask(void, classes=5) == 255).all()
+    assert (read_mask(void, void=True) == 255).all()
+    one = save(tmp_path / "n.png", np.full((3, 4), 3, dtype=np.uint8))
+    assert read_mask(one, classes=5).unique().tolist() == [3]

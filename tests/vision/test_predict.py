@@ -76,6 +76,37 @@ def test_another_working_size_still_gives_masks_of_the_picture_s_size(tmp_path):
         assert torch.equal(mask, (torch.arange(60) >= 30).long().expand(40, -1))
 
 
+def test_tiles_give_the_same_masks_and_bound_what_the_network_sees(images, tmp_path):
+    class Small(Bright):
+        def forward(self, images):
+            assert max(images.shape[2:]) <= 8
+            return super().forward(images)
+
+    whole = predict_folder(Bright(), images, tmp_path / "whole", progress=False)
+    for combine in ("discard", "weighted"):
+        tiled = predict_folder(Small(), images, tmp_path / combine, tile=6, overlap=2, combine=combine,
+                               progress=False)  # fmt: skip
+        for stem, path in whole.masks.items():
+            assert torch.equal(read_mask(tiled.masks[stem]), read_mask(path))
+
+
+def test_bad_tiles_fail_first(images, tmp_path):
+    for arguments, message in [
+        ({"tile": 0}, "^tile: expected"),
+        ({"tile": 8, "combine": "joint"}, "^combine: expected a network"),
+        ({"tile": 8, "combine": "sum"}, "^combine: expected one of discard, weighted, joint"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            predict_folder(Bright(), images, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_large_a_picture_is_skipped(images, tmp_path):
+    with pytest.warns(flowcut.FlowcutWarning, match=r"c\.png: expected at most 200 pixels, got 16x16"):
+        summary = predict_folder(Bright(), images, tmp_path / "out", max_pixels=200, progress=False)
+    assert list(summary.masks) == ["a", "b"]
+
+
 def test_one_picture(images, tmp_path):
     assert list(predict_folder(Bright(), images / "b.png", tmp_path / "out", progress=False).masks) == ["b"]
 

@@ -47,3 +47,7 @@ def test_resizing_pictures_keeps_range_and_means():
 def test_bad_sizes(size):
     with pytest.raises(ValueError, match=r"^size: expected"):
         resize_mask(torch.zeros(4, 4).long(), size)
+
+
+def test_a_mask_of_void_alone_stays_void():
+    assert resize_mask(torch.full((5, 7), 255), (3, 9)).unique().tolist() == [255]

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
 from flowcut.core.atomic import atomic_write
+from flowcut.vision.decode import MAX_PIXELS, PictureError, Raster, decode
 from flowcut.vision.palette import blend, palette
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "VOID", "PictureError", "list_pictures", "read_image", "read_mask",
+           "write_mask", "write_overlay"]  # fmt: skip
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 VOID = 255
+# Values between two labels lie within 8 pixels of both, a block of a JPEG or an enlargement by 8.
+_FILTER_REACH = 17
 
 
-class PictureError(ValueError):
-    """A file is not a readable picture, or not the mask that was expected."""
-
-
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> Tensor:
     """Read a picture.
 
-    JPEG, PNG, TIFF and BMP; 8-bit values are divided by 255, 16-bit grey ones by 65535.
-    Grey pictures give three equal channels, palettes are looked up, transparency is
-    dropped, and the orientation a camera noted (EXIF) is respected.
+    JPEG, PNG, TIFF and BMP; 8-bit values are divided by 255, 16-bit ones by 65535, and
+    floating-point ones (TIFF) have to lie in [0, 1]. Grey pictures give three equal
+    channels, palettes are looked up, CMYK is converted, transparency is dropped, and the
+    orientation a camera noted (EXIF) is respected.
 
     Parameters
     ----------
     path
         The file.
+    max_pixels
+        Larger pictures are refused before they are unpacked, for a small file can hold a
+        picture that fills the memory. 80 million pixels take 1 GB. None: no limit.
 
     Returns
     -------
@@ -47,21 +53,16 @@ def read_image(path: str | Path) -> Tensor:
     PictureError
         The file is no picture, is truncated, or holds values of unknown range.
     """
-    picture = _open(path)
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        values = np.asarray(picture).astype(np.float32) / 65535
-    elif picture.mode in ("I", "F"):
-        kind = "32-bit integer" if picture.mode == "I" else "floating-point"
-        raise PictureError(f"{path}: expected 8 or 16 bits a channel, got {kind} values of unknown range")
-    else:
-        grey = picture.mode in ("1", "L", "LA", "La")
-        values = np.asarray(picture.convert("L" if grey else "RGB")).astype(np.float32) / 255
+    raster = decode(path, max_pixels)
+    values = _scaled(path, raster.values if raster.colours is None else raster.colours[raster.values])
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def read_mask(path: str | Path, classes: int = 2, void: bool = False) -> Tensor:
+def read_mask(
+    path: str | Path, classes: int = 2, void: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> Tensor:
     """Read a mask, a file with one label a pixel.
 
     Two classes: the values are 0 and 1, or 0 and 255 (255 then means label 1), unless
@@ -76,6 +77,8 @@ def read_mask(path: str | Path, classes: int = 2, void: bool = False) -> Tensor:
         Number of labels, 2 to 255.
     void
         With two classes: 255 marks void pixels instead of label 1.
+    max_pixels
+        As in :func:`read_image`.
 
     Returns
     -------
@@ -87,13 +90,20 @@ def read_mask(path: str | Path, classes: int = 2, void: bool = False) -> Tensor:
     FileNotFoundError
         There is no such file.
     PictureError
-        The file is no picture, is truncated, is in colour, or holds other values.
+        The file is no picture, is truncated, is in colour, or holds other values. Values
+        between two labels along their border, as a mask has that was resized by an
+        interpolating filter or stored as JPEG, are named as that. Between labels 3 and 5
+        such a filter leaves 4, which no reader can tell from a label.
     ValueError
         ``classes`` is out of its range.
+
+    Notes
+    -----
+    A label that never occurs is no error, neither is a mask of void pixels alone.
     """
     if not 2 <= classes <= VOID:
         raise ValueError(f"classes: expected 2 to {VOID}, got {classes}")
-    values = _mask_values(path)
+    values = _mask_values(path, decode(path, max_pixels))
     found = set(np.unique(values).tolist())
     foreground_255 = classes == 2 and not void
     if foreground_255 and found <= {0, 255}:
@@ -101,7 +111,8 @@ def read_mask(path: str | Path, classes: int = 2, void: bool = False) -> Tensor:
     elif not found <= set(range(classes)) | (set() if foreground_255 else {VOID}):
         expected = "0 and 1, or 0 and 255" if foreground_255 else f"0 to {classes - 1}, or 255 for void"
         shown = ", ".join(f"{value:g}" for value in sorted(found)[:8]) + (", ..." if len(found) > 8 else "")
-        raise PictureError(f"{path}: expected mask values {expected}, got {shown}")
+        cause = _blurred(values, [*range(classes), VOID])
+        raise PictureError(f"{path}: expected mask values {expected}, got {shown}{cause}")
     return torch.from_numpy(values.astype(np.int64))
 
 
@@ -193,39 +204,44 @@ def list_pictures(folder: str | Path, name: str) -> dict[str, Path]:
     return found
 
 
-def _open(path: str | Path) -> Image.Image:
-    """Read the whole file, turned upright; the only place where Pillow's errors are met."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: expected a picture, found no such file")
-    try:
-        with Image.open(path) as file:
-            if file.format == "TIFF" and getattr(file, "n_frames", 1) > 1:
-                raise PictureError(f"{path}: expected one picture, got {getattr(file, 'n_frames', 1)} pages")
-            file.load()
-            form = file.format
-            upright = ImageOps.exif_transpose(file)
-    except PictureError:
-        raise
-    except UnidentifiedImageError:
-        raise PictureError(f"{path}: expected a picture, got a file of no known picture format") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise PictureError(f"{path}: expected a whole picture, could not read it ({error})") from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{path}: too many pixels ({error})") from None
-    upright.format = form
-    return upright
+def _scaled(path: str | Path, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values in [0, 1] by the range of their type."""
+    if values.dtype == np.bool_:
+        return values.astype(np.float32)
+    if values.dtype.kind == "f":
+        low, high = (values.min(), values.max()) if values.size else (0, 0)
+        # Written so that NaN is refused.
+        if not (low >= 0 and high <= 1):
+            raise PictureError(f"{path}: expected floating-point values in [0, 1], got {low:g} to {high:g}")
+        return values.astype(np.float32)
+    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
+        raise PictureError(
+            f"{path}: expected 8 or 16 bits a channel, got {values.dtype} values of unknown range"
+        )
+    scaled: NDArray[np.float32] = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    return scaled
 
 
-def _mask_values(path: str | Path) -> NDArray[np.generic]:
-    picture = _open(path)
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8)
-    if picture.mode in ("L", "P", "I", "F") or picture.mode.startswith("I;16"):
-        return np.asarray(picture)
-    channels = np.asarray(picture.convert("RGB"))
-    if (channels != channels[..., :1]).any():
-        raise PictureError(f"{path}: expected one label a pixel, got a colour picture ({picture.mode})")
-    return channels[..., 0]
+def _mask_values(path: str | Path, raster: Raster) -> NDArray[Any]:
+    values = raster.values
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise PictureError(f"{path}: expected one label a pixel, got a colour picture")
+        values = values[..., 0]
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _blurred(values: NDArray[Any], labels: list[int]) -> str:
+    """What to say where the strange values lie between labels that meet there; else nothing."""
+    strange = ~np.isin(values, labels)
+    plain = values.astype(np.float64)
+    if not strange.any() or strange.mean() > 0.5:
+        return ""
+    low = minimum_filter(np.where(strange, np.inf, plain), _FILTER_REACH)
+    high = maximum_filter(np.where(strange, -np.inf, plain), _FILTER_REACH)
+    if ((low < plain) & (plain < high))[strange].mean() < 0.9:
+        return ""
+    return ": values between labels at their borders, left by an interpolating resize or a lossy format"
 
 
 def _checked_labels(labels: Tensor) -> NDArray[np.uint8]:

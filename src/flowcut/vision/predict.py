@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sized
-from contextlib import contextmanager
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -17,10 +15,19 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from flowcut.core.atomic import prepare_folder
 from flowcut.core.warnings import FlowcutWarning
+from flowcut.vision.evaluating import device_of, evaluating
 from flowcut.vision.labels import num_labels, predict_labels
 from flowcut.vision.metrics import Accuracy, DistinctFigures, IoU, MeanAndError, PerImageMetric
-from flowcut.vision.pictures import PictureError, list_pictures, read_image, write_mask, write_overlay
+from flowcut.vision.pictures import (
+    MAX_PIXELS,
+    PictureError,
+    list_pictures,
+    read_image,
+    write_mask,
+    write_overlay,
+)
 from flowcut.vision.resize import Size, check_size, resize_image
+from flowcut.vision.tiled import Recombine, TiledNetwork
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ def predict_folder(
     output: str | Path,
     *,
     size: Size | None = None,
+    tile: int | None = None,
+    overlap: int = 32,
+    combine: Recombine = "discard",
+    max_pixels: int | None = MAX_PIXELS,
     overlay: bool = True,
     progress: bool = True,
 ) -> PredictionSummary:
@@ -66,6 +77,12 @@ def predict_folder(
     size
         The size the network works at, (height, width) or one number for a square: its
         logits are resized back before labels are taken. None: the picture's own size.
+    tile, overlap, combine
+        With ``tile``, the network sees tiles of ``tile + overlap`` pixels, put together as in
+        :func:`flowcut.vision.tiled.predict_tiled`: memory then holds the picture and its
+        logits, and the network's inner values of one tile. None: the whole picture at once.
+    max_pixels
+        Larger pictures are skipped, see :func:`flowcut.vision.pictures.read_image`.
     overlay
         Write overlays too.
     progress
@@ -79,7 +96,8 @@ def predict_folder(
     Raises
     ------
     ValueError
-        There is no picture in ``images``; nothing is written then.
+        There is no picture in ``images``, or an argument is out of its range; nothing is
+        written then.
     OSError
         ``output`` cannot be written.
 
@@ -91,14 +109,16 @@ def predict_folder(
     single = Path(images).is_file()
     files = {Path(images).stem: Path(images)} if single else list_pictures(images, "images")
     size = None if size is None else check_size(size)
+    if tile is not None:
+        network = TiledNetwork(network, tile, overlap, combine)
     folder = prepare_folder(output, "output")
     masks = prepare_folder(folder / "masks", "output")
     overlays = prepare_folder(folder / "overlays", "output") if overlay else folder
     summary = PredictionSummary()
-    with _evaluating(network):
+    with evaluating(network):
         for stem, path in tqdm(files.items(), desc="predict", unit="picture", disable=not progress):
             try:
-                image = read_image(path)
+                image = read_image(path, max_pixels)
             except (PictureError, OSError) as error:
                 summary.skipped[path.name] = str(error)
                 warnings.warn(f"skipped {error}", FlowcutWarning, stacklevel=2)
@@ -151,9 +171,9 @@ def evaluate_dataset(
     if not isinstance(dataset, Sized) or len(dataset) == 0:
         raise ValueError("dataset: expected at least one item, got none")
     loader = DataLoader(dataset, batch_size=batch_size)
-    with _evaluating(network):
+    with evaluating(network):
         for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress):
-            logits = network(batch["image"].to(_device(network)))
+            logits = network(batch["image"].to(device_of(network)))
             labels, target = predict_labels(logits).cpu(), batch["target"]
             if metrics is None:
                 metrics = default_metrics(num_labels(logits.shape[1]))
@@ -181,24 +201,7 @@ def _label_picture(network: nn.Module, image: Tensor, size: tuple[int, int] | No
     """Labels (H, W) of one picture and how many labels there are."""
     own = (image.shape[1], image.shape[2])
     seen = image if size is None else resize_image(image, size)
-    logits: Tensor = network(seen[None].to(_device(network)))
+    logits: Tensor = network(seen[None].to(device_of(network)))
     if tuple(logits.shape[2:]) != own:
         logits = F.interpolate(logits.float(), own, mode="bilinear", antialias=True)
     return predict_labels(logits)[0].cpu(), num_labels(logits.shape[1])
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module's own mode is back."""
-    training = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode

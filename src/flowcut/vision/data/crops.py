@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from flowcut.vision.data.drawn import DrawnDataset, read_item
 from flowcut.vision.data.folder import Item
 from flowcut.vision.resize import Size, check_size
 
 
-class RandomCrops(Dataset[Item]):
+class RandomCrops(DrawnDataset):
     """Pieces of a fixed size from the pictures of a dataset, at other places in every pass.
 
     Item ``[draw, k]`` is a piece of picture ``k // count``, cut at a place that depends on ``draw`` and
@@ -45,40 +46,47 @@ class RandomCrops(Dataset[Item]):
     def __init__(self, dataset: Dataset[Any], size: Size, count: int = 1) -> None:
         if count < 1:
             raise ValueError(f"count: expected 1 or more, got {count}")
-        if not isinstance(dataset, Sized):
-            raise ValueError(f"dataset: expected one with a length, got {type(dataset).__name__}")
-        self.dataset = dataset
+        length = len(dataset) * count if isinstance(dataset, Sized) else None
+        super().__init__(dataset, length)
         self.size = check_size(size)
         self.count = count
-        self._length = len(dataset) * count
 
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int | tuple[int, int]) -> Item:
+    def draw_item(self, draw: int, k: int) -> Item:
         """Cut one piece.
 
         Raises
         ------
-        IndexError
-            The number of the piece is not in [-len, len).
         ValueError
             The picture is smaller than a piece.
         """
-        draw, k = index if isinstance(index, tuple) else (0, index)
-        if not -len(self) <= k < len(self):
-            raise IndexError(f"index: expected {-len(self)} to {len(self) - 1}, got {k}")
-        k %= len(self)
-        item = self.dataset[k // self.count]
-        whole = tuple(item["target"].shape)
-        if any(n < m for n, m in zip(whole, self.size, strict=True)):
-            raise ValueError(f"crop: expected at most the size {whole} of {item['id']}, got {self.size}")
+        item = read_item(self.dataset, draw, k // self.count)
         rng = np.random.default_rng([draw, k])
-        y, x = (int(rng.integers(n - m + 1)) for n, m in zip(whole, self.size, strict=True))
-        rows, columns = slice(y, y + self.size[0]), slice(x, x + self.size[1])
-        # Copies: a small view would keep the whole picture in every worker's message.
-        return Item(
-            image=item["image"][:, rows, columns].clone(),
-            target=item["target"][rows, columns].clone(),
-            id=item["id"],
+        check_fits(item, self.size)
+        whole = tuple(item["target"].shape)
+        return cut(
+            item, (int(rng.integers(n - m + 1)) for n, m in zip(whole, self.size, strict=True)), self.size
         )
+
+
+def check_fits(item: Item, size: tuple[int, int]) -> None:
+    """Refuse a picture that is smaller than what shall be cut from it.
+
+    Raises
+    ------
+    ValueError
+        It is.
+    """
+    whole = tuple(item["target"].shape)
+    if any(n < m for n, m in zip(whole, size, strict=True)):
+        raise ValueError(f"crop: expected at most the size {whole} of {item['id']}, got {size}")
+
+
+def cut(item: Item, corner: Iterable[int], size: tuple[int, int]) -> Item:
+    """The piece of this size whose upper left pixel is ``corner``."""
+    rows, columns = (slice(first, first + n) for first, n in zip(corner, size, strict=True))
+    # Copies: a small view would keep the whole picture in every worker's message.
+    return Item(
+        image=item["image"][:, rows, columns].clone(),
+        target=item["target"][rows, columns].clone(),
+        id=item["id"],
+    )

@@ -129,6 +129,17 @@ class PairedFolder(Dataset[Item]):
         """Read the target (H, W) of one pair in its own size; where a data set codes labels its own way."""
         return read_mask(self.files[index][1], self.classes, self.void)
 
+    def target(self, index: int) -> Tensor:
+        """The target of item ``index``, without reading its picture."""
+        return self._finished(index, self.labels(index))
+
+    def _finished(self, index: int, target: Tensor) -> Tensor:
+        if self.size is not None:
+            target = resize_mask(target, self.size)
+        if self.share is not None:
+            target = reveal(target, self.share, seed_of(self.seed, self.ids[index]))
+        return target
+
     def _read(self, index: int) -> Item:
         name, (picture, mask) = self.ids[index], self.files[index]
         image, target = read_image(picture), self.labels(index)
@@ -136,10 +147,8 @@ class PairedFolder(Dataset[Item]):
             (h, w), (mh, mw) = image.shape[1:], target.shape
             raise PictureError(f"{mask}: expected the size of {picture}, {w}x{h} pixels, got {mw}x{mh}")
         if self.size is not None:
-            image, target = resize_image(image, self.size), resize_mask(target, self.size)
-        if self.share is not None:
-            target = reveal(target, self.share, seed_of(self.seed, name))
-        return Item(image=image, target=target, id=name)
+            image = resize_image(image, self.size)
+        return Item(image=image, target=self._finished(index, target), id=name)
 
 
 def _known_ids(ids: Iterable[str], found: dict[str, Path], folder: str | Path) -> list[str]:

@@ -9,7 +9,18 @@ from torch import Tensor, nn
 
 from flowcut.vision.ties import Ties
 
-__all__ = ["HeadedNetwork"]
+__all__ = ["HeadedNetwork", "full_precision"]
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Half types as float32: a linear system wants more than the eight bits of a bfloat16.
+
+    Examples
+    --------
+    >>> full_precision(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 class HeadedNetwork(nn.Module):
@@ -33,7 +44,14 @@ class HeadedNetwork(nn.Module):
     ------
     ValueError
         A number is below 1.
+
+    Attributes
+    ----------
+    ndim
+        Number of spatial axes of its pictures.
     """
+
+    ndim = 2
 
     def __init__(self, in_channels: int, num_classes: int, head: nn.Module | None, ties: Ties) -> None:
         super().__init__()
@@ -102,12 +120,12 @@ class HeadedNetwork(nn.Module):
         ValueError
             ``images`` is not of that shape.
         """
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(f"images: expected (N, {self.in_channels}, H, W), got {tuple(images.shape)}")
+        if images.ndim - 2 != self.ndim or images.shape[1] != self.in_channels:
+            axes = "H, W" if self.ndim == 2 else "D, H, W"
+            raise ValueError(f"images: expected (N, {self.in_channels}, {axes}), got {tuple(images.shape)}")
         scores, raw = self.raw_parts(images)
         if self.head is None or raw is None:
             return {"scores": scores, "logits": scores}
-        # Mixed precision ends here: a linear system wants more than the eight bits of a bfloat16.
-        scores, raw = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (scores, raw))
+        scores, raw = full_precision(scores), full_precision(raw)
         ties = self.ties.read(raw)
         return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
