@@ -85,6 +85,19 @@ def test_predict_writes_a_mask_and_an_overlay_of_each_picture(world, capsys):
         assert Image.open(path).size == (40, 40)
 
 
+def test_predict_in_tiles_solved_jointly_is_close_to_predicting_whole(world, tmp_path, capsys):
+    """In the picture's own size, which is not the one of the training: both ways see the same pixels."""
+    common = ["predict", str(world / "run/best.pt"), str(world / "images"), "--json"]
+    whole = json_of([*common, "--size=[40,40]", "--output", str(tmp_path / "whole")], capsys)
+    tiled = ["--tile=16", "--overlap=16", "--combine=joint", "--output", str(tmp_path / "tiles")]
+    found = json_of([*common, *tiled], capsys)
+    # The receptive field of three 3 x 3 kernels lies within the overlap.
+    for name, path in whole["masks"].items():
+        assert (read_mask(path) == read_mask(found["masks"][name])).all()
+    assert main([*common, "--tile=0", "--output", str(tmp_path / "none")]) == 2
+    assert "tile: expected one number >= 1" in capsys.readouterr().err
+
+
 def test_predict_passes_over_what_is_no_picture_and_says_so(world, tmp_path, capsys):
     item = next((world / "images").iterdir())
     (tmp_path / "good.png").write_bytes(item.read_bytes())

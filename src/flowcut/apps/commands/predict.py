@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from jsonargparse import ArgumentParser
 
 from flowcut.apps.command import Command
@@ -16,7 +18,21 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=tuple[int, int] | None,
-        help="[height,width] the network works at; default: the size it was trained at",
+        help="[height,width] the network works at; default: the size it was trained at, with --tile the "
+        "picture's own",
+    )
+    parser.add_argument(
+        "--tile", type=int | None, help="side in pixels of tiles that a picture is seen in; default: whole"
+    )
+    parser.add_argument("--overlap", type=int, default=32, help="pixels by which tiles overlap")
+    parser.add_argument(
+        "--combine",
+        type=Literal["discard", "weighted", "joint"],
+        default="discard",
+        help="how tiles come together; joint: the head solves once on the whole picture",
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, default=80_000_000, help="pictures of more pixels are skipped"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda")
 

@@ -29,8 +29,20 @@ def run(options: Namespace) -> dict[str, Any]:
         ``masks`` and ``overlays`` (files by picture), ``skipped`` (reasons by picture).
     """
     network, config = load_checkpoint(options.checkpoint, pick_device(options.device))
-    size = options.size if options.size is not None else config.get("size")
-    summary = predict_folder(network, options.images, options.output, size=size, progress=sys.stderr.isatty())
+    size = options.size
+    if size is None and options.tile is None:
+        size = config.get("size")
+    summary = predict_folder(
+        network,
+        options.images,
+        options.output,
+        size=size,
+        tile=options.tile,
+        overlap=options.overlap,
+        combine=options.combine,
+        max_pixels=options.max_pixels,
+        progress=sys.stderr.isatty(),
+    )
     if not summary.masks:
         raise ValueError(f"images: expected a readable picture, got none in {options.images}")
     show(f"{len(summary.masks)} masks and overlays in {options.output}", json=options.json)
