@@ -1,7 +1,7 @@
 """Labeling layers for PyTorch: noisy per-pixel evidence in, coherent labelings out."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from flowcut.core.edges import axes_from_edges, edges_from_axes
 from flowcut.core.neighborhood import Graph, Neighborhood
@@ -149,20 +149,27 @@ __all__ = [
     "wolff",
 ]
 
-# Modules that need the extra ``vision``: imported when they are first asked for.
+# What needs the extra ``vision``, imported when it is first asked for: modules, and names of a module.
 _VISION = ("data", "losses", "metrics", "networks")
+_VISION_NAMES = {
+    "RandomWalkerHead": "walker_head",
+    "ScribbleSettings": "scribbles",
+    "segment_scribbles": "scribbles",
+    "with_head": "with_head",
+}
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in _VISION:
+def __getattr__(name: str) -> Any:
+    if name not in _VISION and name not in _VISION_NAMES:
         raise AttributeError(f"module 'flowcut' has no attribute {name!r}")
     try:
-        return importlib.import_module(f"flowcut.vision.{name}")
+        module = importlib.import_module(f"flowcut.vision.{_VISION_NAMES.get(name, name)}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("flowcut"):
             raise
         raise ImportError(f"flowcut.{name} needs {error.name}: pip install 'flowcut[vision]'") from error
+    return getattr(module, name) if name in _VISION_NAMES else module
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_VISION])
+    return sorted([*__all__, *_VISION, *_VISION_NAMES])

@@ -19,7 +19,19 @@ DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["first_steps", "flows", "choose", "thesis", "laf", "joint", "embedding", "min_cut"]
+    "page",
+    [
+        "first_steps",
+        "segmentation",
+        "scribbles",
+        "flows",
+        "choose",
+        "thesis",
+        "laf",
+        "joint",
+        "embedding",
+        "min_cut",
+    ],
 )
 def test_snippets_run_one_after_another(page):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowcut.core.neighborhood import Neighborhood
-from flowcut.flow.weights import softmax_weights
+from flowcut.flow.weights import normalize_weights, softmax_weights
 
 __all__ = ["BoundedEdges", "SoftplusEdges", "Ties", "WindowWeights", "ties_of"]
 
@@ -38,6 +38,9 @@ class Ties(Protocol):
 
     def read(self, raw: Tensor) -> Tensor:
         """Ties (N, channels, H, W) from any finite numbers of that shape, differentiable."""
+
+    def from_strengths(self, strengths: Tensor) -> Tensor:
+        """Ties (N, channels, H, W) from numbers >= 0 that are strengths already, differentiable."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class BoundedEdges:
         """Edges (N, channels, H, W) > 0."""
         return torch.exp(self.log_edge_limit * torch.tanh(raw / self.log_edge_limit))
 
+    def from_strengths(self, strengths: Tensor) -> Tensor:
+        """Edges are strengths."""
+        return strengths
+
 
 @dataclass(frozen=True)
 class SoftplusEdges:
@@ -117,6 +124,10 @@ class SoftplusEdges:
     def read(self, raw: Tensor) -> Tensor:
         """Edges (N, channels, H, W) >= 0."""
         return F.softplus(raw)
+
+    def from_strengths(self, strengths: Tensor) -> Tensor:
+        """Edges are strengths."""
+        return strengths
 
 
 @dataclass(frozen=True)
@@ -156,8 +167,12 @@ class WindowWeights:
         """Weights (N, channels, H, W) >= 0 with sum 1, zero outside the picture."""
         return softmax_weights(raw, Neighborhood.window(2, self.window))
 
+    def from_strengths(self, strengths: Tensor) -> Tensor:
+        """Weights (N, channels, H, W): each pixel's strengths over their sum."""
+        return normalize_weights(strengths, Neighborhood.window(2, self.window))
 
-def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdges) -> Ties:
+
+def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdges, ndim: int = 2) -> Ties:
     """The ties a head says it takes, or edges, which is what a cut takes.
 
     Parameters
@@ -167,6 +182,8 @@ def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdge
         ``neighborhood``, where there is one, tells how many edges a pixel has.
     default
         Makes the edges of a head that names no ties from their number.
+    ndim
+        Number of spatial axes: without a neighborhood, a pixel is tied to its successor along each.
 
     Examples
     --------
@@ -178,4 +195,4 @@ def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdge
     if isinstance(ties, Ties):
         return ties
     neighborhood = getattr(head, "neighborhood", None)
-    return default(len(neighborhood) if isinstance(neighborhood, Neighborhood) else 2)
+    return default(len(neighborhood) if isinstance(neighborhood, Neighborhood) else ndim)

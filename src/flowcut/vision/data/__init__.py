@@ -7,6 +7,7 @@ from flowcut.vision.data.clicked import ClickedObjects
 from flowcut.vision.data.crops import RandomCrops
 from flowcut.vision.data.drawn import DrawnDataset
 from flowcut.vision.data.folder import Item, PairedFolder
+from flowcut.vision.data.grabcut import GrabCut
 from flowcut.vision.data.horses import WeizmannHorses
 from flowcut.vision.data.isbi import Isbi2012
 from flowcut.vision.data.mosaic import TextureMosaic
@@ -22,6 +23,7 @@ __all__ = [
     "ClickedObjects",
     "DrawnDataset",
     "DriveVessels",
+    "GrabCut",
     "Isbi2012",
     "Item",
     "PairedFolder",
