@@ -14,6 +14,7 @@ from flowcut.vision.networks import BasicCnn
 from flowcut.vision.ties import WindowWeights
 from flowcut.vision.tiled import TiledNetwork, predict_tiled
 from flowcut.vision.tiles import TileGrid, tile, untile
+from flowcut.vision.with_head import with_head
 
 SHAPES = [(1,), (37,), (12, 31), (16, 16), (3, 40), (5, 7, 4)]
 PADDINGS = [None, "reflect", "edge"]
@@ -145,6 +146,18 @@ def test_joint_is_the_whole_picture_and_the_others_are_not(head):
     assert error["joint"] < 1e-9 * float(whole.abs().max())
     assert error["discard"] > 1e-3 * float(whole.abs().max())
     assert error["weighted"] > 1e-3 * float(whole.abs().max())
+
+
+@pytest.mark.parametrize("edges", ["convolution", "contrast"])
+def test_joint_takes_a_network_that_was_given_a_head(edges):
+    torch.manual_seed(0)
+    scorer = nn.Conv2d(3, 1, 3, padding=1)
+    network = with_head(scorer, SoftCut(Cholesky()), edges=edges).double().eval()
+    image = random(3, 40, 31)
+    with torch.no_grad():
+        whole = network(image[None])[0]
+    found = predict_tiled(network, image, 16, 8, "joint")
+    torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(50, 37), (16, 64)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.flow.weights import normalize_weights, softmax_weights
 
-__all__ = ["BoundedEdges", "SoftplusEdges", "Ties", "WindowWeights", "ties_of"]
+__all__ = ["BoundedEdges", "KnownStrengths", "SoftplusEdges", "Ties", "WindowWeights", "ties_of"]
 
 
 @runtime_checkable
@@ -170,6 +170,42 @@ class WindowWeights:
     def from_strengths(self, strengths: Tensor) -> Tensor:
         """Weights (N, channels, H, W): each pixel's strengths over their sum."""
         return normalize_weights(strengths, Neighborhood.window(2, self.window))
+
+
+@dataclass(frozen=True)
+class KnownStrengths:
+    """Ties whose raw values are strengths already, as those of a picture's contrast.
+
+    Parameters
+    ----------
+    ties
+        What the strengths become.
+
+    Examples
+    --------
+    >>> KnownStrengths(BoundedEdges()).read(torch.tensor([2.0])).tolist()
+    [2.0]
+    """
+
+    ties: Ties
+
+    @property
+    def name(self) -> str:
+        """What the ties are called."""
+        return self.ties.name
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.ties.channels
+
+    def read(self, raw: Tensor) -> Tensor:
+        """Ties (N, channels, H, W) from strengths >= 0."""
+        return self.ties.from_strengths(raw)
+
+    def from_strengths(self, strengths: Tensor) -> Tensor:
+        """The same."""
+        return self.ties.from_strengths(strengths)
 
 
 def ties_of(head: nn.Module | None, default: Callable[[int], Ties] = BoundedEdges, ndim: int = 2) -> Ties:

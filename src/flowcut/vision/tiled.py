@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowcut.vision.evaluating import device_of, evaluating
-from flowcut.vision.networks.headed import HeadedNetwork, full_precision
+from flowcut.vision.networks.headed import Headed, full_precision
 from flowcut.vision.tiles import Combine, Padding, TileGrid, Window, check_combine, untile
 
 __all__ = ["Recombine", "TiledNetwork", "predict_tiled"]
@@ -50,10 +50,10 @@ class TiledNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_combine(combine, get_args(Recombine), window)
-        if combine == "joint" and not isinstance(network, HeadedNetwork):
+        if combine == "joint" and not isinstance(network, Headed):
             raise ValueError(
                 "combine: expected a network of scores, ties and a head for 'joint' "
-                f"(HeadedNetwork), got {type(network).__name__}"
+                f"(see flowcut.with_head), got {type(network).__name__}"
             )
         sizes = (tile,) if isinstance(tile, int) else tuple(tile)
         if not sizes or min(sizes) < 1:
@@ -70,7 +70,7 @@ class TiledNetwork(nn.Module):
 
     def _whole(self, image: Tensor) -> Tensor:
         grid = TileGrid(tuple(image.shape[1:]), self.tile, self.overlap, self.padding)
-        if self.combine == "joint" and isinstance(self.network, HeadedNetwork):
+        if self.combine == "joint" and isinstance(self.network, Headed):
             return self._joint(self.network, image, grid)
         mode: Combine = "weighted" if self.combine == "weighted" else "discard"
         return self._recombined(self.network, image, grid, mode)
@@ -82,18 +82,19 @@ class TiledNetwork(nn.Module):
         seen = (read(grid.cut(image, k)[None].to(device))[0].to(image.device) for k in range(len(grid)))
         return untile(seen, grid, combine, self.window)
 
-    def _joint(self, network: HeadedNetwork, image: Tensor, grid: TileGrid) -> Tensor:
+    def _joint(self, network: Headed, image: Tensor, grid: TileGrid) -> Tensor:
         """Scores and ties tile by tile, then one solve on the whole picture, which knows no seam."""
         if network.head is None:
-            return self._recombined(network, image, grid, "discard")
+            return self._recombined(self.network, image, grid, "discard")
 
         def parts(piece: Tensor) -> Tensor:
             scores, raw = network.raw_parts(piece)
             return full_precision(torch.cat([scores, scores[:, :0] if raw is None else raw], dim=1))
 
         # Raw ties and not ties are put together: ties know where the picture ends, and tiles do not.
-        whole = self._recombined(parts, image, grid, "discard")[None].to(device_of(network))
-        scores, raw = whole[:, : network.num_classes], whole[:, network.num_classes :]
+        whole = self._recombined(parts, image, grid, "discard")[None].to(device_of(self.network))
+        classes = whole.shape[1] - network.ties.channels
+        scores, raw = whole[:, :classes], whole[:, classes:]
         logits: Tensor = network.head(scores, network.ties.read(raw))
         return logits[0].to(image.device)
 
@@ -122,10 +123,10 @@ def predict_tiled(
         Each tile is of ``tile + overlap`` pixels a side, as in the SoftCut thesis (256 + 32).
     combine
         "discard": logits, half of every overlap thrown away. "weighted": the mean of the logits of all
-        tiles that hold a pixel, by ``window``. "joint", for a network with a head
-        (:class:`flowcut.vision.networks.headed.HeadedNetwork`): scores and raw ties as with "discard", then
-        the head once, on the whole picture. A head carries evidence over any distance, so that with the
-        other two every tile is solved without what lies beyond it, and seams can show.
+        tiles that hold a pixel, by ``window``. "joint", for a network with a head (one of
+        :mod:`flowcut.vision.networks`, or of :func:`flowcut.with_head`): scores and raw ties as with
+        "discard", then the head once, on the whole picture. A head carries evidence over any distance, so
+        that with the other two every tile is solved without what lies beyond it, and seams can show.
     window
         With "weighted": "linear", "cosine" or "constant".
     padding

@@ -11,7 +11,7 @@ from flowcut.core.neighborhood import Neighborhood
 from flowcut.vision.edges import ContrastEdges
 from flowcut.vision.networks.headed import full_precision
 from flowcut.vision.tie_sources import FeatureTies, PictureTies
-from flowcut.vision.ties import Ties, ties_of
+from flowcut.vision.ties import KnownStrengths, Ties, ties_of
 
 __all__ = ["WithHead", "with_head"]
 
@@ -128,7 +128,8 @@ class WithHead(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.source, self.head = network, source, head
-        self.ties, self.frozen = ties, frozen
+        self.ties = KnownStrengths(ties) if getattr(source, "positive", False) else ties
+        self.frozen = frozen
         if frozen:
             network.requires_grad_(False).eval()
 
@@ -163,16 +164,18 @@ class WithHead(nn.Module):
             The network gives no logits of the picture's size, or the source of the ties something of
             another shape than it should.
         """
-        scores, given = self.network(images), self.source(images)
-        _check_scores(scores, images)
-        channels = self.ties.channels
-        if tuple(given.shape) != (len(images), channels, *images.shape[2:]):
-            expected = (len(images), channels, *images.shape[2:])
-            raise ValueError(f"edges: expected shape {expected} from their source, got {tuple(given.shape)}")
-        scores, given = full_precision(scores), full_precision(given)
-        known = getattr(self.source, "positive", False)
-        ties = self.ties.from_strengths(given) if known else self.ties.read(given)
+        scores, raw = (full_precision(part) for part in self.raw_parts(images))
+        ties = self.ties.read(raw)
         return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
+
+    def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, C, *spatial) and raw ties (N, ties.channels, *spatial), checked."""
+        scores, raw = self.network(images), self.source(images)
+        _check_scores(scores, images)
+        expected = (len(images), self.ties.channels, *images.shape[2:])
+        if tuple(raw.shape) != expected:
+            raise ValueError(f"edges: expected shape {expected} from their source, got {tuple(raw.shape)}")
+        return scores, raw
 
     def extra_repr(self) -> str:
         """The ties and whether the network is frozen, as ``print`` shows them."""

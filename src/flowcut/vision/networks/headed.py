@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from flowcut.vision.ties import Ties
 
-__all__ = ["HeadedNetwork", "full_precision"]
+__all__ = ["Headed", "HeadedNetwork", "full_precision"]
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -21,6 +22,22 @@ def full_precision(values: Tensor) -> Tensor:
     torch.float32
     """
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """What can be taken apart into scores, raw ties and a head."""
+
+    @property
+    def head(self) -> Any:
+        """Called as ``head(scores, ties)``, or None."""
+
+    @property
+    def ties(self) -> Ties:
+        """How the head reads raw ties."""
+
+    def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and raw ties."""
 
 
 class HeadedNetwork(nn.Module):
@@ -70,14 +87,14 @@ class HeadedNetwork(nn.Module):
         Parameters
         ----------
         images
-            (N, in_channels, H, W).
+            (N, in_channels, *spatial), ``ndim`` spatial axes.
 
         Returns
         -------
         scores : Tensor
-            (N, num_classes, H, W).
+            (N, num_classes, *spatial).
         raw : Tensor or None
-            (N, ties.channels, H, W), any finite numbers; None without a head.
+            (N, ties.channels, *spatial), any finite numbers; None without a head.
         """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,12 +103,12 @@ class HeadedNetwork(nn.Module):
         Parameters
         ----------
         images
-            (N, in_channels, H, W) in [0, 1].
+            (N, in_channels, *spatial), pictures in [0, 1].
 
         Returns
         -------
         Tensor
-            (N, num_classes, H, W).
+            (N, num_classes, *spatial).
 
         Raises
         ------
@@ -106,14 +123,14 @@ class HeadedNetwork(nn.Module):
         Parameters
         ----------
         images
-            (N, in_channels, H, W) in [0, 1].
+            (N, in_channels, *spatial), pictures in [0, 1].
 
         Returns
         -------
         dict of str to Tensor
-            ``scores`` and ``logits`` (N, num_classes, H, W), and with a head its ties under
-            their name: ``edges`` (N, 2, H, W), the tie to the pixel below and to the pixel on
-            the right, or ``weights`` (N, window**2, H, W).
+            ``scores`` and ``logits`` (N, num_classes, *spatial), and with a head its ties under
+            their name: ``edges`` (N, ties.channels, *spatial), in the plane the tie to the pixel below and
+            to the pixel on the right, or ``weights`` (N, window**2, H, W).
 
         Raises
         ------
