@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
     [
         "first_steps",
         "segmentation",
+        "train",
         "scribbles",
         "flows",
         "choose",

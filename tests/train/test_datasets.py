@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowcut.train.datasets import build_datasets, read_all, split_names
+from flowcut.train.datasets import build_datasets, split_names
+from flowcut.train.reading import read_all
 from flowcut.train.recipe import DataRecipe
 from flowcut.vision.data import RandomCrops
 from tests.train.helpers import write_drive, write_isbi, write_pairs
@@ -92,8 +93,9 @@ def test_named_data_sets_are_found_by_environment(kind, folder, tmp_path, monkey
     make = {"drive": write_drive, "isbi2012": write_isbi}[kind]
     make(tmp_path / folder)
     monkeypatch.setenv("FLOWCUT_DATA", str(tmp_path))
-    splits = build_datasets(DataRecipe(kind=kind, size=None))
-    read_all(splits)
+    recipe = DataRecipe(kind=kind, size=None)
+    splits = build_datasets(recipe)
+    read_all(splits, recipe)
     assert [len(split) for split in splits] == [3, 1, 2]
     assert splits.train[0]["image"].shape == (3, 24, 32)
 
@@ -102,7 +104,7 @@ def test_only_training_pictures_are_cropped(tmp_path):
     write_drive(tmp_path)
     recipe = DataRecipe(kind="drive", root=str(tmp_path), size=None, crop=(8, 12), crops=5, reveal=0.5)
     splits = build_datasets(recipe)
-    read_all(splits)
+    read_all(splits, recipe)
     assert isinstance(splits.train, RandomCrops)
     assert [len(split) for split in splits] == [15, 1, 2]
     assert splits.train[3, 14]["target"].shape == (8, 12)
@@ -115,7 +117,7 @@ def test_a_picture_smaller_than_the_crops_is_named_before_training(tmp_path):
     with pytest.raises(
         ValueError, match=r"^crop: expected at most the size \(24, 32\) of 00, got \(24, 33\)"
     ):
-        read_all(build_datasets(recipe))
+        read_all(build_datasets(recipe), recipe)
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,27 @@ def test_draws_of_two_epochs_differ_and_come_back():
         assert list(order) == list(order)
         draws |= {draw for draw, _ in order}
     assert len(draws) == 4
+
+
+@given(
+    length=st.integers(1, 40), batch=st.integers(1, 5), devices=st.integers(1, 4), together=st.integers(1, 4)
+)
+def test_devices_share_an_epoch_and_steps_follow_the_mean_of_their_items(length, batch, devices, together):
+    orders = [EpochOrder(length, 3, batch_size=batch, rank=r, devices=devices) for r in range(devices)]
+    items = [list(order) for order in orders]
+    assert [len(order) for order in orders] == [len(part) for part in items]
+    batches = [[part[i : i + batch] for i in range(0, len(part), batch)] for part in items]
+    # Devices that had different numbers of batches would wait for each other forever.
+    assert len({len(part) for part in batches}) == 1
+    assert set().union(*items) == set(range(length))
+    assert sum(map(len, items)) < length + devices
+    for start in range(0, len(batches[0]), together):
+        window = range(start, min(start + together, len(batches[0])))
+        # What an item's gradient is multiplied by: mean of a batch, of devices, of accumulated batches.
+        shares = [
+            order.weight(k, together) / (len(part[k]) * devices * together)
+            for order, part in zip(orders, batches, strict=True)
+            for k in window
+        ]
+        count = sum(len(part[k]) for part in batches for k in window)
+        assert all(abs(share * count - 1) < 1e-12 for share in shares)

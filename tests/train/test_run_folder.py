@@ -38,3 +38,13 @@ def test_resuming_needs_the_same_recipe_but_for_length_and_machine(tmp_path):
         prepare_run(tmp_path, replace(Recipe(), optimizer=OptimizerRecipe(lr=0.5)), resume=True)
     longer = replace(Recipe(), training=TrainingRecipe(epochs=99, device="cpu", workers=2))
     assert prepare_run(tmp_path, longer, resume=True).last.exists()
+
+
+def test_what_was_never_whole_is_removed_and_a_training_without_an_epoch_starts_again(tmp_path):
+    run = prepare_run(tmp_path, Recipe())
+    run.checkpoints.mkdir()
+    halves = [run.checkpoints / ".last.ckpt.0f.part", tmp_path / ".history.csv.0f.part"]
+    for half in halves:
+        half.write_text("x")
+    assert not prepare_run(tmp_path, Recipe(), resume=True).last.exists()
+    assert not any(half.exists() for half in halves)

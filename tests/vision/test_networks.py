@@ -14,7 +14,7 @@ from flowcut.vision.data import TextureMosaic
 from flowcut.vision.flow_head import FlowHead
 from flowcut.vision.heads import build_head, build_solver
 from flowcut.vision.losses import CrossEntropyLoss
-from flowcut.vision.networks import BasicCnn, build_network
+from flowcut.vision.networks import BasicCnn, TwoHeadUnet, build_network, two_head_unet
 from tests.vision.dense import DenseCut
 
 
@@ -248,3 +248,19 @@ def test_what_is_not_known_is_refused(config, name):
 def test_solvers_and_heads_by_name():
     assert build_solver({"name": "CG", "rtol": 1e-3}) == CG(rtol=1e-3)
     assert isinstance(build_head({"name": "SoftCut"}), SoftCut)
+
+
+def test_pictures_are_brought_to_what_the_weights_were_learned_on(monkeypatch):
+    """Weights are downloaded, so only what becomes of their statistics is tried here."""
+    known = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.25, 2.0]}
+    monkeypatch.setattr(two_head_unet.smp.encoders, "get_preprocessing_params", lambda *names: known)
+    mean, deviation = two_head_unet._statistics("resnet18", "imagenet", in_channels=4)
+    assert mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.0])
+    assert deviation.flatten().tolist() == [0.5, 0.25, 2.0, 1.0]
+    network = TwoHeadUnet(decoder_channels=(4, 4, 4, 4, 4)).double().eval()
+    images = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    plain = network((images - 0.3) / 0.5)
+    network.load_state_dict(
+        {**network.state_dict(), "mean": network.mean + 0.3, "deviation": network.deviation * 0.5}
+    )
+    torch.testing.assert_close(network(images), plain)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from flowcut.train.recipe import DataRecipe, LossRecipe, NetworkRecipe
-from flowcut.vision.losses import CrossEntropyLoss, DiceLoss
+from flowcut.vision.losses import CrossEntropyLoss, DiceLoss, FocalDiceLoss, FocalLoss
+from flowcut.vision.networks import build_network
 
-__all__ = ["build_loss", "network_config", "pick_device"]
+__all__ = ["build_loss", "network_config", "pick_device", "start_network"]
 
 _NETWORKS = {"basic_cnn": "BasicCnn", "two_head_unet": "TwoHeadUnet"}
 _SOLVERS = {"auto": "Auto", "cg": "CG", "cholesky": "Cholesky", "thesis": "ThesisCG"}
@@ -34,7 +35,9 @@ def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
     >>> network_config(NetworkRecipe(head="none", width=4), DataRecipe())["arguments"]
     {'num_classes': 1, 'width': 4, 'kernel_size': 3}
     """
-    arguments: dict[str, Any] = {"num_classes": 1 if data.num_classes == 2 else data.num_classes}
+    arguments: dict[str, Any] = {"num_classes": 1 if data.labels == 2 else data.labels}
+    if data.click:
+        arguments["in_channels"] = 4
     if recipe.kind == "two_head_unet":
         arguments |= {"encoder": recipe.encoder, "decoder_channels": list(recipe.decoder_channels)}
     else:
@@ -46,6 +49,51 @@ def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
         "head": _head_config(recipe),
         "size": size,
     }
+
+
+def start_network(config: dict[str, Any], encoder_weights: str | None = None) -> nn.Module:
+    """Make the network that training starts from.
+
+    Pretrained weights are named here and not in the configuration, which travels with the trained
+    weights: to load those, nothing shall be downloaded.
+
+    Parameters
+    ----------
+    config : dict
+        See :func:`network_config`.
+    encoder_weights : str, optional
+        Pretrained weights of the encoder.
+
+    Returns
+    -------
+    Module
+
+    Raises
+    ------
+    ValueError
+        If the network has no encoder, or the weights are unknown or cannot be had.
+
+    Examples
+    --------
+    >>> config = network_config(NetworkRecipe(head="none", width=4), DataRecipe())
+    >>> type(start_network(config)).__name__
+    'BasicCnn'
+    """
+    if encoder_weights is None:
+        return build_network(config)
+    arguments = config["arguments"]
+    if "encoder" not in arguments:
+        raise ValueError(
+            f"network.encoder_weights: expected null for {config['network']}, got {encoder_weights}"
+        )
+    try:
+        return build_network(config | {"arguments": arguments | {"encoder_weights": encoder_weights}})
+    except Exception as error:  # whatever the downloader raises
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"network.encoder_weights: expected weights that can be loaded for {arguments['encoder']}, got"
+            f" {encoder_weights} ({reason})"
+        ) from None
 
 
 def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
@@ -81,8 +129,21 @@ def build_loss(recipe: LossRecipe, num_classes: int) -> nn.Module:
     Module
         Maps logits and targets to a scalar.
     """
-    kind = DiceLoss if recipe.kind == "dice" else CrossEntropyLoss
-    return kind(mode="binary" if num_classes == 2 else "multiclass")
+    mode: Any = "binary" if num_classes == 2 else "multiclass"
+    weight = None if recipe.class_weight is None else list(recipe.class_weight)
+    if recipe.kind == "cross_entropy":
+        return CrossEntropyLoss(mode, class_weight=weight)
+    if recipe.kind == "focal":
+        return FocalLoss(mode, recipe.gamma, class_weight=weight)
+    overlap: dict[str, Any] = {
+        "per_image": recipe.per_image,
+        "smooth": recipe.smooth,
+        "class_reduction": recipe.class_reduction,
+        "include_background": recipe.include_background,
+    }
+    if recipe.kind == "focal_dice":
+        return FocalDiceLoss(mode, recipe.gamma, recipe.threshold, recipe.form, **overlap)
+    return DiceLoss(mode, **overlap)
 
 
 def pick_device(name: str) -> torch.device:

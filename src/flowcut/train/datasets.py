@@ -12,6 +12,11 @@ from torch.utils.data import Dataset
 
 from flowcut.train.recipe import DataRecipe
 from flowcut.vision.data import (
+    CAMVID_CLASSES,
+    Augmented,
+    BalancedTiles,
+    Camvid,
+    ClickedObjects,
     DriveVessels,
     Isbi2012,
     PairedFolder,
@@ -21,23 +26,28 @@ from flowcut.vision.data import (
 )
 from flowcut.vision.pictures import list_pictures
 
-__all__ = ["FOLDERS", "Splits", "build_datasets", "read_all", "split_names"]
+__all__ = ["FOLDERS", "Splits", "build_datasets", "split_names"]
 
 Data = Dataset[Any]
 
 # Data sets of a kind of their own: the folder's name where many lie side by side, as under FLOWCUT_DATA.
-FOLDERS = {"weizmann_horses": "horses", "drive": "vessels", "isbi2012": "isbi2012"}
-_NAMED: dict[str, Any] = {"weizmann_horses": WeizmannHorses, "drive": DriveVessels, "isbi2012": Isbi2012}
+FOLDERS = {"weizmann_horses": "horses", "drive": "vessels", "isbi2012": "isbi2012", "camvid": "camvid"}
+_NAMED: dict[str, Any] = {
+    "weizmann_horses": WeizmannHorses,
+    "drive": DriveVessels,
+    "isbi2012": Isbi2012,
+    "camvid": Camvid,
+}
 
 
 class Splits(NamedTuple):
-    """Three datasets of items ``image`` (3, H, W), ``target`` (H, W) and ``id``.
+    """Three datasets of items ``image`` (3, H, W), or (4, H, W) with a click, ``target`` (H, W) and ``id``.
 
     Attributes
     ----------
     train : Dataset
-        Its targets are void (255) where the recipe does not reveal them. With crops,
-        :class:`flowcut.vision.data.RandomCrops`.
+        Its targets are void (255) where the recipe does not reveal them. With pieces, changes or clicks
+        it is a :class:`flowcut.vision.data.DrawnDataset`.
     val, test : Dataset
         Always with all labels.
     """
@@ -112,31 +122,38 @@ def build_datasets(recipe: DataRecipe) -> Splits:
         splits = _mosaics(recipe)
     else:
         splits = _named(recipe) if recipe.kind in _NAMED else _folders(recipe)
+    train = _changed(_pieces(splits.train, recipe), recipe)
+    if recipe.click:
+        tests = (ClickedObjects(split, enumerate_all=True) for split in (splits.val, splits.test))
+        return Splits(ClickedObjects(train), *tests)
+    return splits._replace(train=train)
+
+
+def _pieces(train: Data, recipe: DataRecipe) -> Data:
     if recipe.crop is None:
-        return splits
-    return splits._replace(train=RandomCrops(splits.train, recipe.crop, recipe.crops))
+        return train
+    if recipe.balance is None:
+        return RandomCrops(train, recipe.crop, recipe.crops)
+    return BalancedTiles(train, recipe.crop, recipe.crops, recipe.balance_classes, recipe.balance)
 
 
-def read_all(splits: Splits) -> None:
-    """Read every file once, so that a bad one is named before hours of training and not after.
-
-    With `dataset.size` given the items stay in memory, and the first epoch is the faster for it.
-
-    Parameters
-    ----------
-    splits : Splits
-
-    Raises
-    ------
-    ValueError
-        If a file is unreadable, a mask holds other values than labels, a pair differs in size, or a
-        picture is smaller than the crops.
-    """
-    for split in splits:
-        step = split.count if isinstance(split, RandomCrops) else 1
-        if isinstance(split, PairedFolder | RandomCrops):
-            for i in range(0, len(split), step):
-                split[i]
+def _changed(train: Data, recipe: DataRecipe) -> Data:
+    if not recipe.augments:
+        return train
+    return Augmented(
+        train,
+        flip=recipe.flip,
+        flip_vertical=recipe.flip_vertical,
+        quarter_turns=recipe.quarter_turns,
+        scale=recipe.scale,
+        # Batches want one size, whatever turning and enlarging do.
+        size=recipe.crop or recipe.size,
+        brightness=recipe.brightness,
+        contrast=recipe.contrast,
+        saturation=recipe.saturation,
+        hue=recipe.hue,
+        noise=recipe.picture_noise,
+    )
 
 
 def _mosaics(recipe: DataRecipe) -> Splits:
@@ -179,12 +196,19 @@ def _named(recipe: DataRecipe) -> Splits:
                 " environment variable FLOWCUT_DATA"
             )
         root = str(Path(os.environ["FLOWCUT_DATA"]) / FOLDERS[recipe.kind])
-    if recipe.num_classes != 2:
-        raise ValueError(f"dataset.num_classes: expected 2 for {recipe.kind}, got {recipe.num_classes}")
+    more: dict[str, Any] = {}
+    labels = 2
+    if recipe.kind == "camvid":
+        more = {"classes": recipe.classes}
+        labels = len(CAMVID_CLASSES) if recipe.classes is None else len(recipe.classes) + 1
+    if recipe.num_classes != labels:
+        raise ValueError(
+            f"dataset.num_classes: expected {labels} for {recipe.kind}, got {recipe.num_classes}"
+        )
     # Crops come back to every picture many times an epoch, and these data sets fit in memory.
     cache = recipe.size is not None or recipe.crop is not None
     make = _NAMED[recipe.kind]
-    common: dict[str, Any] = {"size": recipe.size, "cache": cache}
+    common: dict[str, Any] = {"size": recipe.size, "cache": cache} | more
     return Splits(
         make(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common),
         make(root, "val", **common),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 import time
@@ -16,25 +15,23 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
-from torch.utils.data import DataLoader
 
 from flowcut.core.atomic import atomic_write
-from flowcut.train.build import build_loss, network_config, pick_device
-from flowcut.train.datasets import Splits, build_datasets, read_all
+from flowcut.train.build import build_loss, network_config, pick_device, start_network
+from flowcut.train.datasets import Splits, build_datasets
 from flowcut.train.history import History
-from flowcut.train.order import EpochOrder, EpochSeed
-from flowcut.train.pictures import Pictures, example_columns
+from flowcut.train.loop import run_loop
+from flowcut.train.pictures import example_columns
+from flowcut.train.reading import read_all
 from flowcut.train.recipe import Recipe
 from flowcut.train.run_folder import RunFolder, prepare_run, write_text
+from flowcut.train.saving import is_full_disk
 from flowcut.train.surroundings import surroundings
 from flowcut.train.task import SegmentationTask
 from flowcut.vision.checkpoints import save_checkpoint
-from flowcut.vision.data import RandomCrops
 from flowcut.vision.metrics import MeanAndError
-from flowcut.vision.networks import build_network
 from flowcut.vision.panel import draw_panel, encode_png
 from flowcut.vision.predict import evaluate_dataset
 
@@ -132,13 +129,14 @@ def fit(
     output : path
         The run folder.
     resume : bool
-        Continue the training in the run folder after its last whole epoch.
+        Continue the training in the run folder after its last whole epoch; without one, start it again.
     overwrite : bool
         Replace the training in the run folder.
     progress : bool
         Show a progress bar where standard error is a terminal.
     say : callable, optional
-        Takes one line an epoch; None keeps silent.
+        Takes one line an epoch; None keeps silent. With several devices it is called in another process,
+        to which it must be sent: a function of a module, no local one.
     callbacks : sequence of Callback
         Further ones of Lightning's; what they keep in their ``state_dict`` survives resuming.
 
@@ -149,7 +147,8 @@ def fit(
     Raises
     ------
     OSError
-        If the run folder cannot be written to; nothing is trained then.
+        If the run folder cannot be written to, when nothing is trained, or the disk is full, when the
+        checkpoints of earlier epochs are kept.
     ValueError
         If recipe, data or run folder do not allow the training.
     TrainingDivergedError
@@ -157,116 +156,95 @@ def fit(
     """
     start = time.perf_counter()
     device = pick_device(recipe.training.device)
+    _refuse_half_precision(recipe, device)
     splits = build_datasets(recipe.dataset)
-    read_all(splits)
+    read_all(splits, recipe.dataset)
+    _refuse_idle_devices(recipe, splits, device)
     run = prepare_run(output, recipe, resume=resume, overwrite=overwrite)
-    if resume:
-        _load_checkpoint(run.last)
+    begun = resume and run.last.is_file()
+    last = _load_checkpoint(run.last) if begun else {}
     config = network_config(recipe.network, recipe.dataset)
     # Seeded here and not before the data: the weights depend on the seed alone.
     L.seed_everything(recipe.training.seed, verbose=False)
     # Convolutions run faster on channels that lie side by side, in mixed precision twice as fast.
-    network = build_network(config).to(memory_format=torch.channels_last)
-    task = SegmentationTask(
-        network,
-        build_loss(recipe.loss, recipe.dataset.num_classes),
-        recipe.dataset.num_classes,
-        recipe.optimizer,
+    network = start_network(config, None if begun else recipe.network.encoder_weights).to(
+        memory_format=torch.channels_last
     )
+    labels = recipe.dataset.labels
+    task = SegmentationTask(network, build_loss(recipe.loss, labels), labels, recipe.optimizer)
     history = History(run.history, say)
-    bar = progress and sys.stderr.isatty()
-    _train(recipe, splits, run, task, [history, *callbacks], device, resume, bar)
-    _load_best(run, task)
-    network.to(device).eval()
-    save_checkpoint(run.weights, network, config)
-    scores = evaluate_dataset(network, splits.test, progress=False)
-    metrics = {
-        "test": plain_scores(scores),
-        "epochs": len(history.rows),
-        "best_epoch": int(min(history.rows, key=lambda row: row["val_loss"])["epoch"]),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "seconds_per_epoch": sum(row["seconds"] for row in history.rows) / len(history.rows),
-        # Of this process: a resumed run does not count the one before it.
-        "seconds_total": time.perf_counter() - start,
-    } | surroundings(device)
-    write_text(run.metrics, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-    _write_panel(run, network, splits)
+    with _telling_of_a_full_disk(run):
+        if not _stopped_early(last):
+            bar = progress and sys.stderr.isatty()
+            from_here = run.last if begun else None
+            run_loop(recipe, splits, run, task, [history, *callbacks], device, from_here, bar)
+        # From disk, because the processes of several devices keep their rows to themselves.
+        history.load_state_dict(_load_checkpoint(run.last)["callbacks"][history.state_key])
+        _load_best(run, task)
+        network.to(device).eval()
+        metrics = _measure(recipe, network, splits, history.rows, device)
+        metrics["seconds_total"] = time.perf_counter() - start
+        save_checkpoint(run.weights, network, config)
+        write_text(run.metrics, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+        _write_panel(run, network, splits)
     return FitResult(network.cpu(), metrics, run, splits, history.rows)
 
 
-def _train(
-    recipe: Recipe,
-    splits: Splits,
-    run: RunFolder,
-    task: SegmentationTask,
-    watching: Sequence[Callback],
-    device: torch.device,
-    resume: bool,
-    bar: bool,
-) -> None:
-    training = recipe.training
-    callbacks: list[Callback] = [
-        EpochSeed(training.seed),
-        *watching,
-        Pictures(splits.val, training.picture_every),
-        ModelCheckpoint(
-            run.checkpoints,
-            filename=run.best.stem,
-            monitor="val_loss",
-            save_last=True,
-            # After the row of the epoch is in the history, and with the epoch counted as done.
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
-    if bar:
-        # Standard output belongs to results.
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
-    with _quiet_lightning():
-        trainer = L.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            max_epochs=training.epochs,
-            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
-            callbacks=callbacks,
-            logger=TensorBoardLogger(str(run.path), name="tensorboard", version=""),
-            enable_progress_bar=bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
+def _measure(
+    recipe: Recipe, network: nn.Module, splits: Splits, rows: list[dict[str, float]], device: torch.device
+) -> dict[str, Any]:
+    """The content of ``metrics.json``, but for the time of this process."""
+    scores = evaluate_dataset(network, splits.test, progress=False)
+    return {
+        "test": plain_scores(scores),
+        "epochs": len(rows),
+        "best_epoch": int(min(rows, key=lambda row: row["val_loss"])["epoch"]),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
+    } | surroundings(device)
+
+
+def _refuse_half_precision(recipe: Recipe, device: torch.device) -> None:
+    if recipe.training.precision == "fp16" and device.type == "cpu":
+        raise ValueError("training.precision: expected 32 or bf16 on the CPU, got fp16")
+
+
+def _refuse_idle_devices(recipe: Recipe, splits: Splits, device: torch.device) -> None:
+    devices = recipe.training.devices
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"training.devices: expected at most the {torch.cuda.device_count()} GPUs of this machine, got"
+            f" {devices}"
         )
-        order = EpochOrder(
-            len(splits.train),  # type: ignore[arg-type]
-            training.seed,
-            draws=isinstance(splits.train, RandomCrops),
-        )
-        # Crops make batches of pictures of any size; whole pictures of different size make none.
-        whole = training.batch_size if recipe.dataset.size is not None else 1
-        loaders = (
-            DataLoader(splits.train, training.batch_size, sampler=order, num_workers=training.workers),
-            DataLoader(splits.val, whole, num_workers=training.workers),
-        )
-        # weights_only: a checkpoint that is not ours must not run code.
-        trainer.fit(task, *loaders, ckpt_path=run.last if resume else None, weights_only=True)
+    for name in ("train", "val"):
+        length = len(getattr(splits, name))
+        if devices > length:
+            raise ValueError(
+                f"training.devices: expected at most the {length} pictures of the {name} split, got {devices}"
+            )
+
+
+def _stopped_early(checkpoint: dict[str, Any]) -> bool:
+    """Tell whether this training came to its end before its last epoch."""
+    waits = (
+        state
+        for name, state in checkpoint.get("callbacks", {}).items()
+        if name.startswith(EarlyStopping.__name__)
+    )
+    return any(state["wait_count"] >= state["patience"] for state in waits)
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning tells developers and advertises; it does not concern the user of a command."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",
-            ".*treespec.*",
-            ".*[Cc]heckpoint directory.*exists.*",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+def _telling_of_a_full_disk(run: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise OSError(
+            f"{run.path}: no more can be written ({error.strerror}): training stopped, the checkpoints of"
+            " earlier epochs are kept; make room and give --resume"
+        ) from None
 
 
 def _load_checkpoint(path: Path) -> dict[str, Any]:

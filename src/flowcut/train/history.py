@@ -64,6 +64,8 @@ class History(Callback):
         row: dict[str, float] = {name: logged[name] for name in _COLUMNS if name in logged}
         row |= {"epoch": trainer.current_epoch + 1, "seconds": time.perf_counter() - self._start}
         self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
         self._write()
         if self._say is not None:
             self._say(_sentence(row, trainer.max_epochs))

@@ -124,15 +124,17 @@ def prepare_run(
         If the folder cannot be written to.
     ValueError
         If it holds a training and neither `resume` nor `overwrite` is given, holds none and `resume` is
-        given, or holds one of another recipe.
+        given, or holds one of another recipe. A training without a whole epoch can be resumed too: it
+        starts again.
     """
     if resume and overwrite:
         raise ValueError("--resume: expected without --overwrite, got both")
     run = RunFolder(prepare_folder(path, "--output"))
     if resume:
-        if not run.last.is_file():
-            raise ValueError(f"--resume: expected a training in {path}, got no {run.last}")
+        if not run.recipe.is_file():
+            raise ValueError(f"--resume: expected a training in {path}, got no {run.recipe}")
         _refuse_another_recipe(run, recipe)
+        _remove_halves(run)
     elif run.recipe.exists() and not overwrite:
         raise ValueError(
             f"--output: {path} already holds a training; give --resume, --overwrite or another folder"
@@ -143,8 +145,16 @@ def prepare_run(
     return run
 
 
+def _remove_halves(run: RunFolder) -> None:
+    """Remove what was being written when the process was killed."""
+    for folder in (run.path, run.checkpoints):
+        for file in folder.glob(".*.part"):
+            file.unlink(missing_ok=True)
+
+
 def _remove(run: RunFolder) -> None:
     """Remove what a training wrote, and nothing else that may lie in the folder."""
+    _remove_halves(run)
     for file in (run.history, run.metrics, run.weights, run.panel):
         file.unlink(missing_ok=True)
     for folder in (run.checkpoints, run.path / "tensorboard"):

@@ -3,5 +3,6 @@
 from flowcut.vision.networks.basic_cnn import BasicCnn
 from flowcut.vision.networks.build import NETWORKS, build_network
 from flowcut.vision.networks.two_head_unet import TwoHeadUnet
+from flowcut.vision.networks.unet3d import Unet3d
 
-__all__ = ["NETWORKS", "BasicCnn", "TwoHeadUnet", "build_network"]
+__all__ = ["NETWORKS", "BasicCnn", "TwoHeadUnet", "Unet3d", "build_network"]

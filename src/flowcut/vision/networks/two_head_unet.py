@@ -44,6 +44,8 @@ class TwoHeadUnet(HeadedNetwork):
         Channels of the five levels of either decoder, from the coarsest to the finest.
     encoder_weights
         None: untrained. A name as segmentation-models-pytorch has them, for example "imagenet": downloaded.
+        Pictures are then brought to the mean and deviation of those it was learned on, which are part of
+        the network's state.
 
     Raises
     ------
@@ -64,6 +66,9 @@ class TwoHeadUnet(HeadedNetwork):
     {'scores': (1, 1, 40, 50), 'edges': (1, 2, 40, 50), 'logits': (1, 1, 40, 50)}
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         encoder: str = "resnet18",
@@ -80,6 +85,9 @@ class TwoHeadUnet(HeadedNetwork):
         if encoder not in smp.encoders.get_encoder_names() and not encoder.startswith("tu-"):
             raise ValueError(f"encoder: expected one of segmentation-models-pytorch, got {encoder!r}")
         self.encoder = get_encoder(encoder, in_channels=in_channels, depth=_LEVELS, weights=encoder_weights)
+        mean, deviation = _statistics(encoder, encoder_weights, in_channels)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
         self.score_decoder = _decoder(self.encoder.out_channels, widths, encoder)
         self.score_head = SegmentationHead(widths[-1], num_classes, kernel_size=3)
         self.edge_decoder, self.edge_head = None, None
@@ -99,7 +107,7 @@ class TwoHeadUnet(HeadedNetwork):
     def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and raw ties, see :meth:`flowcut.vision.networks.headed.HeadedNetwork.raw_parts`."""
         height, width = images.shape[2:]
-        features = self.encoder(self._padded(images))
+        features = self.encoder(self._padded((images - self.mean) / self.deviation))
         scores = self.score_head(self.score_decoder(features))[..., :height, :width]
         if self.edge_decoder is None or self.edge_head is None:
             return scores, None
@@ -116,6 +124,18 @@ class TwoHeadUnet(HeadedNetwork):
         if not down and not right:
             return images
         return F.pad(images, (0, right, 0, down), mode="replicate")
+
+
+def _statistics(encoder: str, weights: str | None, in_channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (1, in_channels, 1, 1) of what the weights were learned on; else 0 and 1."""
+    mean, deviation = torch.zeros(1, in_channels, 1, 1), torch.ones(1, in_channels, 1, 1)
+    if weights is not None:
+        known = smp.encoders.get_preprocessing_params(encoder, weights)
+        # Channels beyond colour, as a click, stay as they are.
+        colours = min(3, in_channels)
+        mean[0, :colours, 0, 0] = torch.tensor(known["mean"][:colours])
+        deviation[0, :colours, 0, 0] = torch.tensor(known["std"][:colours])
+    return mean, deviation
 
 
 def _decoder(encoder_channels: Sequence[int], widths: tuple[int, ...], encoder: str) -> nn.Module:
