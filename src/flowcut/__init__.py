@@ -7,10 +7,17 @@ from flowcut.core.edges import axes_from_edges, edges_from_axes
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.results import NotConvergedError, Result, Solution
 from flowcut.core.warnings import FlowcutWarning
+from flowcut.cut.components import connected_components
 from flowcut.cut.expansion import Expansion, alpha_expansion, solve_alpha_expansion
 from flowcut.cut.max_flow import MinCut, max_flow, solve_max_flow
 from flowcut.cut.random_walker import random_walker
 from flowcut.cut.soft_cut import SoftCut, soft_cut
+from flowcut.cut.total_variation import (
+    TotalVariation,
+    TotalVariationSolution,
+    solve_total_variation,
+    total_variation,
+)
 from flowcut.flow.adaptive import AdaptiveRKMK
 from flowcut.flow.angle import AngleLoss, angle_loss
 from flowcut.flow.couplings import ConvolutionCouplings, DenseCouplings, WindowCouplings
@@ -103,6 +110,8 @@ __all__ = [
     "SoftCut",
     "Solution",
     "ThesisCG",
+    "TotalVariation",
+    "TotalVariationSolution",
     "WeightFit",
     "WindowCouplings",
     "alpha_expansion",
@@ -110,6 +119,7 @@ __all__ = [
     "assignment_flow",
     "axes_from_edges",
     "belief_propagation",
+    "connected_components",
     "count_labelings",
     "edges_from_axes",
     "effective_sample_size",
@@ -142,8 +152,10 @@ __all__ = [
     "solve",
     "solve_alpha_expansion",
     "solve_max_flow",
+    "solve_total_variation",
     "split_r_hat",
     "swendsen_wang",
+    "total_variation",
     "uniform_weights",
     "weights_entropy",
     "wolff",

@@ -32,6 +32,7 @@ DOCS = ROOT / "docs"
         "joint",
         "embedding",
         "min_cut",
+        "total_variation",
     ],
 )
 def test_snippets_run_one_after_another(page):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import flowcut as fc
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.cut.soft_cut import SoftCut
 from flowcut.flow.linear import LinearAssignmentFlow
@@ -264,3 +265,16 @@ def test_pictures_are_brought_to_what_the_weights_were_learned_on(monkeypatch):
         {**network.state_dict(), "mean": network.mean + 0.3, "deviation": network.deviation * 0.5}
     )
     torch.testing.assert_close(network(images), plain)
+
+
+def test_total_variation_is_a_head_that_a_configuration_can_name():
+    config = {"network": "BasicCnn", "arguments": {"width": 2}, "head": {"name": "TotalVariation"}}
+    network = build_network(config).double()
+    images = torch.rand(2, 3, 9, 8, dtype=torch.float64)
+    parts = network.forward_parts(images)
+    expected = fc.total_variation(parts["scores"], parts["edges"])
+    torch.testing.assert_close(parts["logits"], expected)
+    network(images).square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with pytest.raises(ValueError, match=r"^method: expected one of .* got 'fast'"):
+        build_network({**config, "head": {"name": "TotalVariation", "method": "fast"}})

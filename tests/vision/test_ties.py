@@ -27,6 +27,12 @@ def test_weights_are_a_softmax_over_the_pixels_there_are():
     assert (weights[:, [0, 1, 2, 3, 6], 0, 0] == 0).all()
 
 
+def test_strengths_are_edges_already():
+    strengths = torch.rand(1, 2, 3, 4)
+    assert BoundedEdges().from_strengths(strengths) is strengths
+    assert SoftplusEdges().from_strengths(strengths) is strengths
+
+
 def test_heads_say_what_they_take():
     class Own(nn.Module):
         ties = WindowWeights(1)
@@ -43,6 +49,7 @@ def test_heads_say_what_they_take():
     ("make", "name"),
     [
         (lambda: BoundedEdges(0), "channels"),
+        (lambda: SoftplusEdges(0), "channels"),
         (lambda: BoundedEdges(2, math.nan), "log_edge_limit"),
         (lambda: WindowWeights(2), "window"),
         (lambda: WindowWeights(-1), "window"),

@@ -48,15 +48,21 @@ def _run(net: Any, trees: Any, room: int, mask: Any, fresh: bool) -> None:
     mark_source_side(search(net, trees), net, trees, room, mask)
 
 
-def _trees(nodes: int, room: int, arcs: int, place: type[np.signedinteger[Any]]) -> Trees:
-    """Work arrays of this thread for one search."""
+def tree_shapes(
+    nodes: int, room: int, arcs: int, place: type[np.signedinteger[Any]]
+) -> list[tuple[tuple[int, ...], Any]]:
+    """Shapes and types of the work arrays of a search, in the order of :class:`Trees`."""
     wide = nodes + 2 * room
-    shapes: list[tuple[tuple[int, ...], Any]] = [
+    return [
         ((arcs,), np.float64), ((wide,), np.float64), ((wide,), np.int32), ((wide,), place), ((wide,), place),
         ((wide,), np.int32), ((nodes + 3,), np.int32), ((wide,), np.uint8), ((4, nodes), np.int32),
         ((CONTROLS,), np.int64),
     ]  # fmt: skip
-    return Trees(*workspace(shapes))
+
+
+def _trees(nodes: int, room: int, arcs: int, place: type[np.signedinteger[Any]]) -> Trees:
+    """Work arrays of this thread for one search."""
+    return Trees(*workspace(tree_shapes(nodes, room, arcs, place)))
 
 
 def _run_pieces(net: Any, trees: Trees, room: int, width: int, bounds: NDArray[np.int64]) -> None:

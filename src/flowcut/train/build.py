@@ -104,6 +104,8 @@ def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
         elif recipe.solver == "thesis":
             solver["atol"] = recipe.atol
         return {"name": "SoftCut", "solver": solver}
+    if recipe.head == "total_variation":
+        return {"name": "TotalVariation"}
     if recipe.head == "linear_assignment_flow":
         return {
             "name": "LinearAssignmentFlow",

@@ -36,7 +36,8 @@ class NetworkRecipe:
     decoder_channels : tuple of int
         Channels of the five levels of each decoder of ``two_head_unet``, the coarsest first.
     head : str
-        ``soft_cut`` ties neighbouring pixels by learned edges; ``linear_assignment_flow`` averages over
+        ``soft_cut`` ties neighbouring pixels by learned edges; ``total_variation`` does so into blocks of one
+        value; ``linear_assignment_flow`` averages over
         windows with learned weights; ``none`` reads the scores as they are.
     solver : str
         Linear solver of ``soft_cut``: ``auto``, ``cg`` (approximate), ``cholesky`` (exact), or ``thesis``
@@ -61,7 +62,7 @@ class NetworkRecipe:
     encoder: str = "resnet18"
     encoder_weights: str | None = None
     decoder_channels: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
-    head: Literal["soft_cut", "linear_assignment_flow", "none"] = "soft_cut"
+    head: Literal["soft_cut", "total_variation", "linear_assignment_flow", "none"] = "soft_cut"
     solver: Literal["auto", "cg", "cholesky", "thesis"] = "cg"
     rtol: float = 1e-4
     atol: float = 1e-6
