@@ -20,6 +20,7 @@ PAGES = {
     "raf_": ROOT / "docs" / "experiments_raf.md",
     "experiment-": ROOT / "docs" / "experiments_softcut.md",
     "softcut_": ROOT / "docs" / "experiments_softcut.md",
+    "hippocampus": ROOT / "docs" / "experiments_softcut.md",
     "scribbles": ROOT / "docs" / "scribbles.md",
 }
 PREFIX = tuple(PAGES)

@@ -8,6 +8,7 @@ from flowcut.vision.data.crops import RandomCrops
 from flowcut.vision.data.drawn import DrawnDataset
 from flowcut.vision.data.folder import Item, PairedFolder
 from flowcut.vision.data.grabcut import GrabCut
+from flowcut.vision.data.hippocampus import Hippocampus
 from flowcut.vision.data.horses import WeizmannHorses
 from flowcut.vision.data.isbi import Isbi2012
 from flowcut.vision.data.mosaic import TextureMosaic
@@ -24,6 +25,7 @@ __all__ = [
     "DrawnDataset",
     "DriveVessels",
     "GrabCut",
+    "Hippocampus",
     "Isbi2012",
     "Item",
     "PairedFolder",
