@@ -135,7 +135,7 @@ class PottsEnergy:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(J, *spatial)."""
+        """``(J, *spatial)``."""
         return tuple(self.unary.shape[1:])
 
     @property
@@ -301,18 +301,18 @@ class PottsEnergy:
         return ties_of(self.neighborhood, self.spatial, self.device)
 
     def tie_weights(self, tie: Tie) -> Tensor:
-        """(N or 1, *ties): w of these ties."""
+        """``(N or 1, *ties)``: w of these ties."""
         assert self.edges is not None
         return self.edges[tie.own]
 
     def tie_table(self, tie: Tie) -> Tensor | None:
-        """Tables of these ties: None (Potts), (J, J), or (N or 1, J, J, *ties)."""
+        """Tables of these ties: None (Potts), (J, J), or ``(N or 1, J, J, *ties)``."""
         if self.pairwise is None or self.pairwise.ndim == 2:
             return self.pairwise
         return self.pairwise[tie.own]
 
     def tie_costs(self, tie: Tie, here: Tensor, there: Tensor) -> Tensor:
-        """w table[a, b] for labels a, b (M, *ties) of the two ends."""
+        """w table[a, b] for labels a, b ``(M, *ties)`` of the two ends."""
         weights, table = self.tie_weights(tie), self.tie_table(tie)
         if table is None:
             return weights * (here != there)
@@ -324,7 +324,7 @@ class PottsEnergy:
         return weights * flat.gather(1, chosen).squeeze(1)
 
     def tie_messages(self, tie: Tie, other: Tensor, backwards: bool = False) -> Tensor:
-        """What each label of one end costs, given assignments (M, J, *ties) of the other end."""
+        """What each label of one end costs, given assignments ``(M, J, *ties)`` of the other end."""
         weights, table = self.tie_weights(tie).unsqueeze(1), self.tie_table(tie)
         if table is None:  # sum_{b != a} S_b, without assuming that S sums to 1
             return weights * (other.sum(dim=1, keepdim=True) - other)
