@@ -78,7 +78,7 @@ def _edges(image, settings):
 
 def test_soft_cut_solves_the_dense_system():
     image, seeds, _ = _discs(2, 16)
-    settings = ScribbleSettings(confidence=0.02)
+    settings = ScribbleSettings(contrast=0.5, confidence=0.02)
     found = segment_scribbles(image.double(), seeds, "soft_cut", settings)
     neighborhood, edges = _edges(image, settings)
     pixels = seeds.numel()
@@ -106,7 +106,7 @@ def test_the_minimum_cut_is_the_best_of_all_labelings_with_these_seeds(labels):
     seeds = torch.full((3, 3), 255)
     for label in range(labels):
         seeds[label, label] = label
-    settings = ScribbleSettings(strength=0.7)
+    settings = ScribbleSettings(contrast=0.5, strength=0.7)
     found = segment_scribbles(image, seeds, "max_flow", settings).labels
     neighborhood, edges = _edges(image, settings)
     unary = -colour_posterior(image, seeds).log()
@@ -184,6 +184,13 @@ IMAGE, SEEDS = torch.rand(3, 2, 2), torch.tensor([[0, 255], [255, 1]])
 def test_refused(image, seeds, method, message):
     with pytest.raises(ValueError, match=message):
         segment_scribbles(image, seeds, method)
+
+
+def test_each_method_has_a_contrast_of_its_own():
+    image, seeds, _ = _discs(2, 16)
+    for method, contrast in (("soft_cut", 3.0), ("max_flow", 1.0)):
+        given = segment_scribbles(image, seeds, method, ScribbleSettings(contrast=contrast))
+        assert torch.equal(segment_scribbles(image, seeds, method).probabilities, given.probabilities)
 
 
 def test_refused_types_and_settings():

@@ -26,6 +26,7 @@ __all__ = ["Method", "ScribbleSettings", "Scribbled", "colour_posterior", "segme
 
 Method = Literal["random_walker", "soft_cut", "max_flow"]
 
+_CONTRAST = {"soft_cut": 3.0, "max_flow": 1.0}
 # Of a colour model that is the uniform density, so that a colour nobody marked is evidence of nothing.
 _UNIFORM = 0.01
 # Added to the covariance of every Gaussian: colours closer than a hundredth are one.
@@ -42,6 +43,8 @@ class ScribbleSettings:
         Contrast of "random_walker", see :func:`flowcut.random_walker`, >= 0.
     contrast
         Of the edges of the other two: exp(-contrast * squared difference / its mean over the picture), > 0.
+        None: 3 with "soft_cut", 1 with "max_flow". Like the other defaults these did best, or as well as
+        any, on 30 of the GrabCut pictures.
     confidence
         Of "soft_cut": how strongly a pixel holds on to the colour models, > 0, beside edges of 1.
     strength
@@ -59,10 +62,10 @@ class ScribbleSettings:
         A number is out of its range.
     """
 
-    beta: float = 130.0
-    contrast: float = 0.5
-    confidence: float = 0.01
-    strength: float = 10.0
+    beta: float = 4000.0
+    contrast: float | None = None
+    confidence: float = 0.001
+    strength: float = 30.0
     connectivity: int = 2
     components: int = 5
     seed: int = 0
@@ -70,7 +73,7 @@ class ScribbleSettings:
     def __post_init__(self) -> None:
         for name in ("contrast", "confidence", "strength"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: expected a finite number > 0, got {value}")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(f"beta: expected a finite number >= 0, got {self.beta}")
@@ -148,7 +151,8 @@ def segment_scribbles(
         return _labelled(torch.from_numpy(walked).to(image.device), image.dtype, seeds)
     neighborhood = Neighborhood.edges(image.ndim - 1, min(settings.connectivity, image.ndim - 1))
     posterior = colour_posterior(image, seeds, settings.components, settings.seed)
-    contrast = ContrastEdges(neighborhood, strength=1.0, beta=settings.contrast, floor=1e-6, relative=True)
+    beta = settings.contrast or _CONTRAST[method]
+    contrast = ContrastEdges(neighborhood, strength=1.0, beta=beta, floor=1e-6, relative=True)
     with torch.no_grad():
         edges = contrast.to(image.device)(image[None].double())
         if method == "soft_cut":
