@@ -40,7 +40,8 @@ class LeftOut(nn.Module):
 
 def run(options: Options) -> dict[str, Any]:
     """Both steps take turns on one network with learned edges; the solve is also timed by itself."""
-    side, repeats = options.side(256), options.effort.repeats[0]
+    # Below, one picture leaves its deepest level one pixel, of which a batch norm cannot take a mean.
+    side, repeats = max(options.side(256), 64), options.effort.repeats[0]
     rounds = repeats if repeats < 3 else max(repeats, LEAST_ROUNDS)
     steps = LEARNING_STEPS if rounds >= 3 else 2
     network = learned(min(side, LEARNING_SIDE), steps)
