@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Difference", "mean_and_interval", "paired_difference"]
+__all__ = ["Difference", "mean_and_interval", "mean_over_seeds", "paired_difference"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,29 @@ def mean_and_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[fl
         return float(found.mean()), math.nan
     error = found.std(ddof=1) / math.sqrt(len(found))
     return float(found.mean()), float(stats.t.ppf(0.975, len(found) - 1) * error)
+
+
+def mean_over_seeds(scores: Sequence[Sequence[float]], digits: int) -> str:
+    """Write the mean score and half of its 95 % interval over seeds.
+
+    Parameters
+    ----------
+    scores : sequence of sequence of float
+        One row a seed, one column a picture.
+    digits : int
+        Decimals.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> mean_over_seeds([[0.5, 0.7], [0.6, 0.6]], 2)
+    '0.60 ± 0.00'
+    """
+    mean, half = mean_and_interval([float(np.mean(row)) for row in scores])
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def paired_difference(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Difference:

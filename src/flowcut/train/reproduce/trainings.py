@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from flowcut.core.atomic import atomic_write
-from flowcut.train.datasets import FOLDERS, build_datasets
+from flowcut.train.datasets import build_datasets
 from flowcut.train.fit import fit
 from flowcut.train.recipe import Recipe
 from flowcut.train.reproduce.experiment import Workspace
@@ -47,8 +47,8 @@ class Training:
     folder: Path
 
 
-def data_folder(workspace: Workspace, kind: str) -> str:
-    """The folder of a data set that has a kind of its own.
+def data_folder(workspace: Workspace, name: str) -> str:
+    """The folder of a data set among those of the workspace.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def data_folder(workspace: Workspace, kind: str) -> str:
         The workspace names no folder of data sets.
     """
     if workspace.data is None:
-        raise ValueError(f"--data: expected the folder that holds {FOLDERS[kind]}/, got none")
-    return str(workspace.data / FOLDERS[kind])
+        raise ValueError(f"--data: expected the folder that holds {name}/, got none")
+    return str(workspace.data / name)
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

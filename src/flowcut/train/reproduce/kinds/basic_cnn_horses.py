@@ -27,7 +27,7 @@ from flowcut.train.reproduce.experiment import (
     check_least,
     check_positive,
 )
-from flowcut.train.reproduce.paired import mean_and_interval, paired_difference
+from flowcut.train.reproduce.paired import mean_over_seeds, paired_difference
 from flowcut.train.reproduce.trainings import Training, best_epoch, data_folder, run_training
 from flowcut.vision.checkpoints import load_checkpoint
 from flowcut.vision.data import WeizmannHorses
@@ -108,7 +108,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     Outcome
     """
     torch.set_num_threads(settings.threads)
-    root = data_folder(workspace, "weizmann_horses")
+    root = data_folder(workspace, "horses")
     tried = {
         name: {
             way: run_training(_folder(name, way, settings.seeds[0]), recipe, workspace)
@@ -188,11 +188,6 @@ def _minutes(trainings: Sequence[Training]) -> float:
     return statistics.median(sum(row["seconds"] for row in t.history) for t in trainings) / 60
 
 
-def _interval(trainings: Sequence[Training], metric: str, digits: int) -> str:
-    mean, half = mean_and_interval([statistics.mean(t.scores[metric]) for t in trainings])
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
-
-
 def _table(trained: Mapping[str, list[Training]], chosen: Mapping[str, str]) -> Table:
     base = [t.scores["iou"] for t in trained[_BASE]]
     cells = []
@@ -201,9 +196,9 @@ def _table(trained: Mapping[str, list[Training]], chosen: Mapping[str, str]) -> 
         cells.append(
             (
                 name,
-                _interval(trainings, "iou", 3),
+                mean_over_seeds(ious, 3),
                 "" if name == _BASE else str(paired_difference(ious, base)),
-                _interval(trainings, "distinct_figures", 1),
+                mean_over_seeds([t.scores["distinct_figures"] for t in trainings], 1),
                 f"{_minutes(trainings):.1f}",
                 chosen[name].replace("_", ", "),
                 *_THESIS[name],

@@ -21,7 +21,8 @@ from flowcut.train.reproduce.experiment import (
     check_least,
     check_positive,
 )
-from flowcut.train.reproduce.paired import mean_and_interval, paired_difference
+from flowcut.train.reproduce.paired import mean_over_seeds, paired_difference
+from flowcut.train.reproduce.trainings import data_folder
 from flowcut.train.reproduce.volume_training import VolumeTrainer, VolumeTraining
 from flowcut.vision.data.hippocampus import Hippocampus
 from flowcut.vision.evaluating import evaluating
@@ -109,9 +110,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
 
 
 def _data(settings: Settings, workspace: Workspace, split: Any) -> Any:
-    if workspace.data is None:
-        raise ValueError("--data: expected the folder that holds hippocampus/, got none")
-    data = Hippocampus(workspace.data / "hippocampus", split, cache=True)
+    data = Hippocampus(data_folder(workspace, "hippocampus"), split, cache=True)
     if settings.volumes is None:
         return data
     return Subset(data, range(min(settings.volumes, len(data))))
@@ -153,9 +152,7 @@ def _table(trained: Mapping[str, list[VolumeTraining]]) -> Table:
     for name, trainings in trained.items():
         row = [name]
         for metric in _METRICS:
-            mean, half = mean_and_interval([statistics.mean(scores) for scores in _of(trainings, metric)])
-            digits = 2 if metric == "figures" else 3
-            row.append(f"{mean:.{digits}f} ± {half:.{digits}f}")
+            row.append(mean_over_seeds(_of(trainings, metric), 2 if metric == "figures" else 3))
         cells.append((*row, f"{_seconds(trainings):.2f}"))
     header = ("", *_METRICS.values(), "s / step")
     return Table("Test volumes; ± is half of a 95 % interval over seeds", header, tuple(cells))

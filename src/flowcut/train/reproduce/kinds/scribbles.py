@@ -33,6 +33,7 @@ from flowcut.train.reproduce.scribbles_methods import (
     walker_systems,
 )
 from flowcut.train.reproduce.scribbles_training import HEADS, Learned, Plan, train_from_scribbles
+from flowcut.train.reproduce.trainings import data_folder
 from flowcut.vision.data.grabcut import GrabCut
 from flowcut.vision.panel import colour_labels, draw_panel
 from flowcut.vision.pictures import VOID
@@ -119,10 +120,8 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     -------
     Outcome
     """
-    if workspace.data is None:
-        raise ValueError("--data: expected the folder that holds grabcut/, got none")
+    root = data_folder(workspace, "grabcut")
     torch.set_num_threads(1)
-    root = str(workspace.data / "grabcut")
 
     def read(*splits: str) -> dict[int, list[Any]]:
         most = settings.pictures

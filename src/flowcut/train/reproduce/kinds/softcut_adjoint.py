@@ -35,7 +35,7 @@ from flowcut.train.reproduce.experiment import (
     check_positive,
 )
 from flowcut.train.reproduce.gradient_watch import GradientWatch
-from flowcut.train.reproduce.paired import mean_and_interval, paired_difference
+from flowcut.train.reproduce.paired import mean_over_seeds, paired_difference
 from flowcut.train.reproduce.trainings import Training, data_folder, run_training, with_seed
 from flowcut.vision.heads import build_solver
 
@@ -124,7 +124,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     Outcome
     """
     torch.set_num_threads(settings.threads)
-    systems = _systems(settings, data_folder(workspace, "weizmann_horses"))
+    systems = _systems(settings, data_folder(workspace, "horses"))
     trained: dict[str, list[Training]] = {name: [] for name in systems}
     # Seed by seed, so that an interrupted run has whole comparisons.
     for seed in settings.seeds:
@@ -210,26 +210,25 @@ def _values(trainings: Sequence[Training]) -> dict[str, Any]:
     }
 
 
-def _iou(trainings: Sequence[Training]) -> list[list[float]]:
-    return [training.scores["iou"] for training in trainings]
-
-
-def _interval(trainings: Sequence[Training], metric: str, digits: int) -> str:
-    mean, half = mean_and_interval([statistics.mean(t.scores[metric]) for t in trainings])
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+def _of(trainings: Sequence[Training], metric: str) -> list[list[float]]:
+    return [training.scores[metric] for training in trainings]
 
 
 def _table(trained: Mapping[str, list[Training]], values: Mapping[str, Any]) -> Table:
     cells = []
     for name, trainings in trained.items():
-        against = "" if name == _EXACT else str(paired_difference(_iou(trainings), _iou(trained[_EXACT])))
+        against = (
+            ""
+            if name == _EXACT
+            else str(paired_difference(_of(trainings, "iou"), _of(trained[_EXACT], "iou")))
+        )
         thesis = _THESIS.get(name, ("", ""))
         cells.append(
             (
                 name,
-                _interval(trainings, "iou", 3),
+                mean_over_seeds(_of(trainings, "iou"), 3),
                 against,
-                _interval(trainings, "distinct_figures", 2),
+                mean_over_seeds(_of(trainings, "distinct_figures"), 2),
                 f"{values[name]['seconds_per_epoch']:.1f}",
                 *thesis,
             )
@@ -268,8 +267,8 @@ def _gradient_table(values: Mapping[str, Any]) -> Table:
 
 
 def _rows(settings: Settings, trained: Mapping[str, list[Training]]) -> tuple[Row, ...]:
-    head = paired_difference(_iou(trained[_EXACT]), _iou(trained[_BASE]))
-    cut = paired_difference(_iou(trained[_SCALED]), _iou(trained[_EXACT]))
+    head = paired_difference(_of(trained[_EXACT], "iou"), _of(trained[_BASE], "iou"))
+    cut = paired_difference(_of(trained[_SCALED], "iou"), _of(trained[_EXACT], "iou"))
     pixels = settings.batch_size * math.prod(settings.size)
     return (
         Row("the head (exact) less no head, IoU", "-0.008", str(head)),
