@@ -267,12 +267,13 @@ def test_pictures_are_brought_to_what_the_weights_were_learned_on(monkeypatch):
     torch.testing.assert_close(network(images), plain)
 
 
-def test_total_variation_is_a_head_that_a_configuration_can_name():
-    config = {"network": "BasicCnn", "arguments": {"width": 2}, "head": {"name": "TotalVariation"}}
+@pytest.mark.parametrize("options", [{}, {"method": "alternating", "refine": "isotonic"}])
+def test_total_variation_is_a_head_that_a_configuration_can_name(options):
+    config = {"network": "BasicCnn", "arguments": {"width": 2}, "head": {"name": "TotalVariation", **options}}
     network = build_network(config).double()
     images = torch.rand(2, 3, 9, 8, dtype=torch.float64)
     parts = network.forward_parts(images)
-    expected = fc.total_variation(parts["scores"], parts["edges"])
+    expected = fc.total_variation(parts["scores"], parts["edges"], **options)
     torch.testing.assert_close(parts["logits"], expected)
     network(images).square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())

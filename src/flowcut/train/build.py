@@ -105,7 +105,8 @@ def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
             solver["atol"] = recipe.atol
         return {"name": "SoftCut", "solver": solver}
     if recipe.head == "total_variation":
-        return {"name": "TotalVariation"}
+        refine = "isotonic" if recipe.tv_refine else None
+        return {"name": "TotalVariation", "method": recipe.tv_method, "refine": refine}
     if recipe.head == "linear_assignment_flow":
         return {
             "name": "LinearAssignmentFlow",

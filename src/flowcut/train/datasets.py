@@ -123,6 +123,8 @@ def build_datasets(recipe: DataRecipe) -> Splits:
     else:
         splits = _named(recipe) if recipe.kind in _NAMED else _folders(recipe)
     train = _changed(_pieces(splits.train, recipe), recipe)
+    if recipe.crop_tests:
+        splits = Splits(train, *(_pieces(split, recipe) for split in (splits.val, splits.test)))
     if recipe.click:
         tests = (ClickedObjects(split, enumerate_all=True) for split in (splits.val, splits.test))
         return Splits(ClickedObjects(train), *tests)

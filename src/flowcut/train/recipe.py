@@ -44,6 +44,11 @@ class NetworkRecipe:
         (approximate with the stopping rule of the SoftCut thesis, which spoils gradients: to compare).
     rtol : float
         Relative residual at which ``cg`` stops, in (0, 1).
+    tv_method : str
+        How ``total_variation`` is solved: ``exact``, ``iterative``, or ``alternating`` as the thesis' peers
+        do, which is inexact (to compare).
+    tv_refine : bool
+        Make the best of what ``alternating`` has found, by isotonic regression.
     atol : float
         Residual of a pixel, on average over the batch, at which ``thesis`` stops, > 0.
     window : int
@@ -66,6 +71,8 @@ class NetworkRecipe:
     solver: Literal["auto", "cg", "cholesky", "thesis"] = "cg"
     rtol: float = 1e-4
     atol: float = 1e-6
+    tv_method: Literal["exact", "iterative", "alternating"] = "exact"
+    tv_refine: bool = False
     window: int = 3
     rho: float = 1.0
     flow_time: float = 5.0

@@ -45,7 +45,7 @@ class DataRecipe:
         needs batches of one or crops.
     crop : tuple of int, optional
         (height, width) in pixels of pieces cut from the training pictures, at other places in every
-        epoch; None trains on whole pictures. Validation and test pictures stay whole.
+        epoch; None trains on whole pictures. Validation and test pictures stay whole unless `crop_tests`.
     crops : int
         Pieces cut from each training picture in an epoch, >= 1.
     balance : float, optional
@@ -53,6 +53,8 @@ class DataRecipe:
         cuts them anywhere.
     balance_classes : tuple of int, optional
         Labels that those pieces are cut around, each as often; None: all that occur.
+    crop_tests : bool
+        Cut pieces from validation and test pictures too, in the same way but always the same ones.
     flip, flip_vertical : float
         Probabilities in [0, 1] to mirror a training picture left and right, up and down.
     quarter_turns : bool
@@ -98,6 +100,7 @@ class DataRecipe:
     crops: int = 1
     balance: float | None = None
     balance_classes: tuple[int, ...] | None = None
+    crop_tests: bool = False
     flip: float = 0.0
     flip_vertical: float = 0.0
     quarter_turns: bool = False
@@ -162,6 +165,8 @@ class DataRecipe:
             in_range("dataset.balance", self.balance, 1)
         if self.crop is None and (self.balance is not None or self.balance_classes is not None):
             raise ValueError("dataset.crop: expected a height and a width for balanced pieces, got null")
+        if self.crop is None and self.crop_tests:
+            raise ValueError("dataset.crop: expected a height and a width for dataset.crop_tests, got null")
         if self.balance is None and self.balance_classes is not None:
             raise ValueError("dataset.balance: expected a share for dataset.balance_classes, got null")
         if self.kind != "camvid" and self.classes is not None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from flowcut.core.results import OnFailure
 from flowcut.cut.soft_cut import SoftCut
-from flowcut.cut.total_variation import Gradient, Method, TotalVariation
+from flowcut.cut.total_variation import Gradient, Method, Refinement, TotalVariation
 from flowcut.flow.inputs import check_positive
 from flowcut.flow.linear import LinearAssignmentFlow
 from flowcut.flow.nonlinear import AssignmentFlow
@@ -63,7 +63,7 @@ def build_head(config: Mapping[str, Any]) -> nn.Module:
     config
         ``name``: "SoftCut", "TotalVariation", "LinearAssignmentFlow" or "AssignmentFlow"; ``on_failure``
         (optional) as in :class:`flowcut.cut.soft_cut.SoftCut`. SoftCut: ``solver`` (optional), what
-        :func:`build_solver` takes. TotalVariation (optional): ``method`` and ``gradient``, see
+        :func:`build_solver` takes. TotalVariation (optional): ``method``, ``refine`` and ``gradient``, see
         :class:`flowcut.cut.total_variation.TotalVariation`. The flows (optional): ``window``, ``rho`` and
         ``time``, and the linear one ``krylov_dim``, see :class:`flowcut.vision.flow_head.FlowHead` and
         :class:`flowcut.flow.linear.LinearAssignmentFlow`.
@@ -123,7 +123,12 @@ def _check_numbers(**values: Any) -> None:
 
 def _total_variation(on_failure: OnFailure = "warn", **arguments: Any) -> nn.Module:
     """Its answers carry a proof and cannot fail, so ``on_failure`` has nothing to say."""
-    for name, known in (("method", get_args(Method)), ("gradient", get_args(Gradient))):
+    choices = (
+        ("method", get_args(Method)),
+        ("refine", (None, *get_args(Refinement))),
+        ("gradient", get_args(Gradient)),
+    )
+    for name, known in choices:
         if name in arguments and arguments[name] not in known:
             raise ValueError(f"{name}: expected one of {known}, got {arguments[name]!r}")
     return TotalVariation(**arguments)
@@ -132,7 +137,7 @@ def _total_variation(on_failure: OnFailure = "warn", **arguments: Any) -> nn.Mod
 # What makes a head of each name, and the keys it takes beside on_failure.
 HEADS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "SoftCut": (_soft_cut, ("solver",)),
-    "TotalVariation": (_total_variation, ("method", "gradient")),
+    "TotalVariation": (_total_variation, ("method", "refine", "gradient")),
     "LinearAssignmentFlow": (_linear_assignment_flow, ("window", "rho", "time", "krylov_dim")),
     "AssignmentFlow": (_assignment_flow, ("window", "rho", "time")),
 }
