@@ -111,6 +111,22 @@ def test_only_training_pictures_are_cropped(tmp_path):
     assert splits.val[0]["target"].shape == splits.test[0]["target"].shape == (24, 32)
 
 
+def test_tests_may_be_cropped_too_and_then_stay_the_same(tmp_path):
+    write_drive(tmp_path)
+    recipe = DataRecipe(
+        kind="drive", root=str(tmp_path), size=None, crop=(8, 12), crops=5, balance=1.0, crop_tests=3
+    )
+    splits = build_datasets(recipe)
+    assert [len(split) for split in splits] == [15, 3, 6]
+    for split in (splits.val, splits.test):
+        assert all(torch.equal(split[i]["image"], split[0, i]["image"]) for i in range(len(split)))
+        assert split[0]["target"].shape == (8, 12)
+    with pytest.raises(
+        ValueError, match=r"^dataset\.crop: expected a height and a width for dataset\.crop_tests"
+    ):
+        DataRecipe(crop_tests=2)
+
+
 def test_a_picture_smaller_than_the_crops_is_named_before_training(tmp_path):
     write_drive(tmp_path)
     recipe = DataRecipe(kind="drive", root=str(tmp_path), size=None, crop=(24, 33), crops=2)

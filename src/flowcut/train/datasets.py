@@ -122,21 +122,21 @@ def build_datasets(recipe: DataRecipe) -> Splits:
         splits = _mosaics(recipe)
     else:
         splits = _named(recipe) if recipe.kind in _NAMED else _folders(recipe)
-    train = _changed(_pieces(splits.train, recipe), recipe)
-    if recipe.crop_tests:
-        splits = Splits(train, *(_pieces(split, recipe) for split in (splits.val, splits.test)))
+    train = _changed(_pieces(splits.train, recipe, recipe.crops), recipe)
+    tests = [_pieces(split, recipe, recipe.crop_tests) for split in (splits.val, splits.test)]
     if recipe.click:
-        tests = (ClickedObjects(split, enumerate_all=True) for split in (splits.val, splits.test))
-        return Splits(ClickedObjects(train), *tests)
-    return splits._replace(train=train)
+        least = recipe.click_pixels
+        tests = [ClickedObjects(split, enumerate_all=True, min_pixels=least) for split in tests]
+        train = ClickedObjects(train, min_pixels=least)
+    return Splits(train, *tests)
 
 
-def _pieces(train: Data, recipe: DataRecipe) -> Data:
-    if recipe.crop is None:
-        return train
+def _pieces(pictures: Data, recipe: DataRecipe, count: int) -> Data:
+    if recipe.crop is None or count == 0:
+        return pictures
     if recipe.balance is None:
-        return RandomCrops(train, recipe.crop, recipe.crops)
-    return BalancedTiles(train, recipe.crop, recipe.crops, recipe.balance_classes, recipe.balance)
+        return RandomCrops(pictures, recipe.crop, count)
+    return BalancedTiles(pictures, recipe.crop, count, recipe.balance_classes, recipe.balance)
 
 
 def _changed(train: Data, recipe: DataRecipe) -> Data:

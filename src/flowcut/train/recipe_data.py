@@ -53,8 +53,9 @@ class DataRecipe:
         cuts them anywhere.
     balance_classes : tuple of int, optional
         Labels that those pieces are cut around, each as often; None: all that occur.
-    crop_tests : bool
-        Cut pieces from validation and test pictures too, in the same way but always the same ones.
+    crop_tests : int
+        Pieces cut from each validation and test picture, in the same way but always the same ones; 0 leaves
+        them whole.
     flip, flip_vertical : float
         Probabilities in [0, 1] to mirror a training picture left and right, up and down.
     quarter_turns : bool
@@ -70,6 +71,8 @@ class DataRecipe:
     click : bool
         Learn to mark one object that a click names: a fourth channel of the picture holds the click, and
         the labels become object and rest, whatever `num_classes` of the masks is.
+    click_pixels : int
+        Objects of fewer pixels are never clicked on, >= 1.
     num_classes : int
         Number of labels, background included, >= 2. Two labels are learned as one channel.
     classes : tuple of str, optional
@@ -100,7 +103,7 @@ class DataRecipe:
     crops: int = 1
     balance: float | None = None
     balance_classes: tuple[int, ...] | None = None
-    crop_tests: bool = False
+    crop_tests: int = 0
     flip: float = 0.0
     flip_vertical: float = 0.0
     quarter_turns: bool = False
@@ -111,6 +114,7 @@ class DataRecipe:
     hue: float = 0.0
     picture_noise: float = 0.0
     click: bool = False
+    click_pixels: int = 1
     num_classes: int = 2
     classes: tuple[str, ...] | None = None
     reveal: float | None = None
@@ -135,6 +139,8 @@ class DataRecipe:
         self._check_sizes()
         self._check_changes()
         at_least("dataset.crops", self.crops, 1)
+        at_least("dataset.crop_tests", self.crop_tests, 0)
+        at_least("dataset.click_pixels", self.click_pixels, 1)
         at_least("dataset.num_classes", self.num_classes, 2)
         if self.reveal is not None:
             share("dataset.reveal", self.reveal, one_allowed=True)
