@@ -1,7 +1,7 @@
-r"""The derivative of total variation: where this room meets autograd.
+r"""The derivatives of total variation and of perturbed cuts: where this room meets autograd.
 
-Let z minimise 1/2 ||z - x||^2 + sum_e w_e |z_i - z_j|. As long as no block of equal value breaks up or joins
-another one, the sum over a block B of the conditions of optimality is
+Total variation. Let z minimise 1/2 ||z - x||^2 + sum_e w_e |z_i - z_j|. As long as no block of equal value
+breaks up or joins another one, the sum over a block B of the conditions of optimality is
 
     z_B = 1/|B| (sum_{i in B} x_i - sum_{e leaves B} w_e sign(z_B - z_other)),
 
@@ -13,10 +13,35 @@ which is linear. For an incoming gradient g let p be its mean over each block. T
 weights' rule is right with the plus.) z is piecewise linear in x and w; where pieces meet, this is the
 derivative of one of them, so an element of the generalised gradient. The second derivatives are zero, and
 backward is linear in g: p has itself as derivative, since means over blocks are symmetric.
+
+Perturbed cuts, by scores of the noise. F(s, w) = E y(s + a Z, w exp(b U)), Z and U standard normal, y any
+function (SoftCut thesis (12); Berthet et al. 2020). Substitute v = s + a Z and differentiate the density of
+v, whose logarithm has the derivative (v - s) / a^2 = Z / a in s:
+
+    <g, dF/ds_i> = E[<g, y> Z_i] / a,      likewise  <g, dF/dlog w_e> = E[<g, y> U_e] / b,
+
+and dF/dw = (dF/dlog w) / w. (Thesis (12) says the same: nu(x) = x^2 / 2, so grad nu(Z) = Z.) What may be
+subtracted from <g, y> stands in perturbed_samples.py.
+
+Perturbed minimum cuts, by level sets. On a piece of n pixels that no ties leave, split Z into its mean and
+the rest, Z = Z' + (t / sqrt n) 1; then t is standard normal and independent of Z'. The minimum cut y of v is
+the set where the minimiser z(v) of total variation is positive, and z(v + c 1) = z(v) + c 1. So t can be
+integrated out:
+
+    F = E y = E_{Z', U} Phi(r z(s + a Z', w exp(b U))),      r = sqrt n / a,
+
+with the normal distribution function Phi. What stands inside is continuous and piecewise smooth, so that the
+derivative may go inside too, down to the one of z. With p = g phi(r z) r and P its mean over blocks,
+
+    <g, dF/ds> = E P,      <g, dF/dw_e> = -E sign(z_i - z_j) (P_i - P_j) exp(b U_e).
+
+Both are estimates without bias, and both are functions of s and w whose own derivative is not the second
+derivative of F (P jumps where blocks change), so that asking for one is an error.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,6 +50,7 @@ from torch.autograd import Function
 from torch.nn.functional import pad
 
 from flowcut.core.neighborhood import Offset, source_slices, target_slices
+from flowcut.cut.perturbed_samples import Rule, both_signs, centred, dots, weighted
 from flowcut.kernels.total_variation import block_means
 
 Index = Tensor | None
@@ -129,3 +155,170 @@ def _sum_shared(value: Tensor, shape: torch.Size) -> Tensor:
     if shape[0] == 1 and value.shape[0] != 1:
         value = value.sum(dim=0, keepdim=True)
     return value
+
+
+class _ByScores(Function):
+    """The mean of sampled labels."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        scores: Tensor,
+        edges: Tensor,
+        labels: Tensor,
+        z: Tensor | None,
+        u: Tensor | None,
+        inside: Tensor,
+        rule: Rule,
+    ) -> Tensor:
+        return labels.to(torch.float64).mean(dim=1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.rule = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        scores, edges, labels, z, u, inside = ctx.saved_tensors
+        weights = dots(grad, centred(labels, ctx.rule.variance))
+        (a, b), found = ctx.rule.sigmas, _nothing()
+        if ctx.needs_input_grad[0] and z is not None:
+            found[0] = weighted(weights / a, z)
+        if ctx.needs_input_grad[1] and u is not None:
+            tied = inside & (edges > 0)
+            logs = _sum_shared(weighted(weights / b, u), edges.shape)
+            found[1] = torch.where(tied, logs, 0.0) / torch.where(tied, edges, 1.0)
+        return (*_last(found, scores, edges), None, None, None, None, None)
+
+
+class _ByLevels(Function):
+    """The mean of Phi(r z) over samples of z, one channel."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        scores: Tensor,
+        edges: Tensor,
+        z: Tensor,
+        rates: Tensor,
+        blocks: Tensor,
+        u: Tensor | None,
+        index: Index,
+        rule: Rule,
+    ) -> Tensor:
+        return torch.special.ndtr(z * rates).mean(dim=1, keepdim=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.rule = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        scores, edges, z, rates, blocks, u, index = ctx.saved_tensors
+        density = (-(z * rates).square() / 2).exp() * (rates / (math.sqrt(2 * math.pi) * z.shape[1]))
+        means, found = means_of(grad * density, blocks), _nothing()
+        if ctx.needs_input_grad[0]:
+            found[0] = means.sum(dim=1, keepdim=True)
+        if ctx.needs_input_grad[1]:
+            offsets = ctx.rule.offsets
+            ties = -differences(z, index, offsets).sign() * differences(means, index, offsets)
+            if u is not None:
+                ties = ties * (ctx.rule.sigmas[1] * both_signs(u, ctx.rule.variance)[:, :, 0]).exp()
+            found[1] = _sum_shared(ties.sum(dim=1, keepdim=True), edges.shape)
+        return (*_last(found, scores, edges), None, None, None, None, None, None)
+
+
+class _Last(Function):
+    """The identity, for what must not be differentiated again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, scores: Tensor, edges: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        raise RuntimeError(
+            "perturbed: expected first derivatives only, got a second one: the gradient is an estimate from "
+            "samples, whose own derivative is not the second derivative of the expected labels"
+        )
+
+
+def expected_by_scores(
+    scores: Tensor,
+    edges: Tensor,
+    labels: Tensor,
+    z: Tensor | None,
+    u: Tensor | None,
+    inside: Tensor,
+    rule: Rule,
+) -> Tensor:
+    """The mean (N, C, *spatial) of the labels of perturbed samples, with an estimate of its derivative.
+
+    Parameters
+    ----------
+    scores
+        (N, C, *spatial) float64.
+    edges
+        (N or 1, 1 or C, K, *spatial) or (N or 1, 1 or C, E) float64.
+    labels
+        (N, M, C, *spatial): what each sample gave.
+    z, u
+        (N, P, C, *spatial) and (N, P, 1 or C, K, *spatial) or (N, P, 1 or C, E): the noise of scores and
+        log-edges, None where there is none; P = M, in pairs M / 2.
+    inside
+        (K, *spatial) or (E,) bool: which ties there are.
+    rule
+        See :class:`Rule`.
+    """
+    value: Tensor = _ByScores.apply(scores, edges, labels, z, u, inside, rule)
+    return value
+
+
+def expected_by_levels(
+    scores: Tensor,
+    edges: Tensor,
+    z: Tensor,
+    rates: Tensor,
+    blocks: Tensor,
+    u: Tensor | None,
+    index: Index,
+    rule: Rule,
+) -> Tensor:
+    """The mean (N, 1, *spatial) of Phi(r z), with an estimate of its derivative.
+
+    Parameters
+    ----------
+    scores, edges, u
+        As for :func:`expected_by_scores`, of one channel.
+    z, blocks
+        (N, M, *spatial): minimisers of total variation, and the number of the block of each pixel.
+    rates
+        (N, 1, *spatial): sqrt n / a, n the size of the connected piece that a pixel belongs to.
+    index
+        (2, E) ends of the ties of a graph, None for a grid.
+    rule
+        See :class:`Rule`.
+    """
+    value: Tensor = _ByLevels.apply(scores, edges, z, rates, blocks, u, index, rule)
+    return value
+
+
+def _nothing() -> list[Tensor | None]:
+    return [None, None]
+
+
+def _last(found: list[Tensor | None], scores: Tensor, edges: Tensor) -> list[Tensor | None]:
+    """Derivatives that must not be differentiated again."""
+    if not torch.is_grad_enabled():
+        return found
+    return [None if value is None else _Last.apply(value, scores, edges) for value in found]
