@@ -8,6 +8,7 @@ from torch import nn
 
 import flowcut
 from flowcut.vision.data import PairedFolder, TextureMosaic
+from flowcut.vision.losses import DiceLoss
 from flowcut.vision.metrics import IoU
 from flowcut.vision.pictures import read_image, read_mask
 from flowcut.vision.predict import default_metrics, evaluate_dataset, predict_folder
@@ -177,6 +178,31 @@ def test_scores_of_a_dataset(batch_size):
         ious.append(float((guess & item["target"]).sum() / (guess | item["target"]).sum()))
     assert result["iou"].mean.item() == pytest.approx(np.mean(ious))
     assert result["iou"].standard_error.item() == pytest.approx(np.std(ious, ddof=1) / 6**0.5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_loss_of_each_picture(batch_size):
+    dataset = TextureMosaic(length=5, size=20)
+    network, loss = Oracle(dataset), DiceLoss("binary", per_image=False)
+    result = evaluate_dataset(network, dataset, loss=loss, batch_size=batch_size, progress=False)
+    assert set(result) == {"iou", "accuracy", "distinct_figures", "loss"}
+    each = []
+    for item in dataset:
+        p = network(item["image"][None])[0, 0].double().sigmoid()
+        target = item["target"].double()
+        each.append(float(1 - 2 * (p * target).sum() / (p.square().sum() + target.square().sum())))
+    assert result["loss"].mean.item() == pytest.approx(np.mean(each), rel=1e-6)
+    assert result["loss"].standard_error.item() == pytest.approx(np.std(each, ddof=1) / 5**0.5, rel=1e-5)
+    assert result["loss"].count.item() == 5
+
+
+def test_the_loss_of_one_picture_has_no_error():
+    dataset = TextureMosaic(length=1, size=16)
+    result = evaluate_dataset(Oracle(dataset), dataset, {}, loss=DiceLoss("binary"), progress=False)
+    assert list(result) == ["loss"]
+    assert np.isnan(result["loss"].standard_error.item())
+    with pytest.raises(ValueError, match=r"^metrics: expected other names than 'loss'"):
+        evaluate_dataset(Oracle(dataset), dataset, {"loss": IoU()}, loss=DiceLoss("binary"))
 
 
 def test_metrics_of_one_s_own():

@@ -46,7 +46,7 @@ def network_config(recipe: NetworkRecipe, data: DataRecipe) -> dict[str, Any]:
     return {
         "network": _NETWORKS[recipe.kind],
         "arguments": arguments,
-        "head": _head_config(recipe),
+        "head": _head_config(recipe, data.labels),
         "size": size,
     }
 
@@ -96,17 +96,18 @@ def start_network(config: dict[str, Any], encoder_weights: str | None = None) ->
         ) from None
 
 
-def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
+def _head_config(recipe: NetworkRecipe, labels: int) -> dict[str, Any] | None:
     if recipe.head == "soft_cut":
-        solver: dict[str, Any] = {"name": _SOLVERS[recipe.solver]}
-        if recipe.solver == "cg":
-            solver["rtol"] = recipe.rtol
-        elif recipe.solver == "thesis":
-            solver["atol"] = recipe.atol
-        return {"name": "SoftCut", "solver": solver}
+        return {"name": "SoftCut", "solver": _solver_config(recipe)}
+    if recipe.head == "random_walker":
+        return {"name": "RandomWalker", "solver": _solver_config(recipe)}
     if recipe.head == "total_variation":
         refine = "isotonic" if recipe.tv_refine else None
         return {"name": "TotalVariation", "method": recipe.tv_method, "refine": refine}
+    if recipe.head == "perturbed":
+        # Only a minimum cut has a gradient for edges that no noise was added to.
+        what = {"fn": "max_flow"} if labels == 2 else {"fn": "alpha_expansion", "on": "both"}
+        return {"name": "Perturbed", **what, "samples": recipe.samples, "sigma": recipe.sigma}
     if recipe.head == "linear_assignment_flow":
         return {
             "name": "LinearAssignmentFlow",
@@ -116,6 +117,15 @@ def _head_config(recipe: NetworkRecipe) -> dict[str, Any] | None:
             "krylov_dim": recipe.krylov_dim,
         }
     return None
+
+
+def _solver_config(recipe: NetworkRecipe) -> dict[str, Any]:
+    solver: dict[str, Any] = {"name": _SOLVERS[recipe.solver]}
+    if recipe.solver == "cg":
+        solver["rtol"] = recipe.rtol
+    elif recipe.solver == "thesis":
+        solver["atol"] = recipe.atol
+    return solver
 
 
 def build_loss(recipe: LossRecipe, num_classes: int) -> nn.Module:

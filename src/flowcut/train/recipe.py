@@ -37,11 +37,13 @@ class NetworkRecipe:
         Channels of the five levels of each decoder of ``two_head_unet``, the coarsest first.
     head : str
         ``soft_cut`` ties neighbouring pixels by learned edges; ``total_variation`` does so into blocks of one
-        value; ``linear_assignment_flow`` averages over
-        windows with learned weights; ``none`` reads the scores as they are.
+        value; ``random_walker`` does to probabilities what ``soft_cut`` does to scores; ``perturbed`` is the
+        mean of exact cuts under noise; ``linear_assignment_flow`` averages over windows with learned weights;
+        ``none`` reads the scores as they are.
     solver : str
-        Linear solver of ``soft_cut``: ``auto``, ``cg`` (approximate), ``cholesky`` (exact), or ``thesis``
-        (approximate with the stopping rule of the SoftCut thesis, which spoils gradients: to compare).
+        Linear solver of ``soft_cut`` and ``random_walker``: ``auto``, ``cg`` (approximate), ``cholesky``
+        (exact), or ``thesis`` (approximate with the stopping rule of the SoftCut thesis, which spoils
+        gradients: to compare).
     rtol : float
         Relative residual at which ``cg`` stops, in (0, 1).
     tv_method : str
@@ -51,6 +53,11 @@ class NetworkRecipe:
         Make the best of what ``alternating`` has found, by isotonic regression.
     atol : float
         Residual of a pixel, on average over the batch, at which ``thesis`` stops, > 0.
+    samples : int
+        Cuts of ``perturbed`` for each picture, even, >= 2, as half of them have the opposite noise.
+    sigma : float
+        Deviation of the noise that ``perturbed`` adds to the scores (and to the logarithms of edges, for
+        three labels or more), > 0.
     window : int
         Side of the windows of the flow in pixels, odd, >= 1.
     rho : float
@@ -67,12 +74,16 @@ class NetworkRecipe:
     encoder: str = "resnet18"
     encoder_weights: str | None = None
     decoder_channels: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
-    head: Literal["soft_cut", "total_variation", "linear_assignment_flow", "none"] = "soft_cut"
+    head: Literal[
+        "soft_cut", "total_variation", "random_walker", "perturbed", "linear_assignment_flow", "none"
+    ] = "soft_cut"
     solver: Literal["auto", "cg", "cholesky", "thesis"] = "cg"
     rtol: float = 1e-4
     atol: float = 1e-6
     tv_method: Literal["exact", "iterative", "alternating"] = "exact"
     tv_refine: bool = False
+    samples: int = 8
+    sigma: float = 1.0
     window: int = 3
     rho: float = 1.0
     flow_time: float = 5.0
@@ -90,6 +101,9 @@ class NetworkRecipe:
             )
         share("network.rtol", self.rtol, one_allowed=False)
         positive("network.atol", self.atol)
+        if self.samples < 2 or self.samples % 2:
+            raise ValueError(f"network.samples: expected an even integer >= 2, got {self.samples}")
+        positive("network.sigma", self.sigma)
         positive("network.rho", self.rho)
         positive("network.flow_time", self.flow_time)
         at_least("network.krylov_dim", self.krylov_dim, 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from torch import nn
 
+from flowcut.core.neighborhood import Neighborhood
 from flowcut.core.results import OnFailure
+from flowcut.cut.perturbed import CUTS, PerturbedCut
 from flowcut.cut.soft_cut import SoftCut
 from flowcut.cut.total_variation import Gradient, Method, Refinement, TotalVariation
 from flowcut.flow.inputs import check_positive
@@ -19,6 +21,8 @@ from flowcut.linear.cg import CG
 from flowcut.linear.cholesky import Cholesky
 from flowcut.linear.thesis_cg import ThesisCG
 from flowcut.vision.flow_head import FlowHead
+from flowcut.vision.hard_heads import ExpansionHead, MaxFlowHead
+from flowcut.vision.walker_head import PriorWalkerHead
 
 # Tables, never imports by name: a configuration comes out of files that strangers wrote.
 SOLVERS: dict[str, type[Any]] = {"Auto": Auto, "CG": CG, "Cholesky": Cholesky, "ThesisCG": ThesisCG}
@@ -55,18 +59,24 @@ def build_solver(config: Mapping[str, Any]) -> Any:
         raise ValueError(f"solver: {name} does not take {fields!r} ({error})") from None
 
 
-def build_head(config: Mapping[str, Any]) -> nn.Module:
+def build_head(config: Mapping[str, Any], neighborhood: Neighborhood | None = None) -> nn.Module:
     """Make a head from plain data.
 
     Parameters
     ----------
     config
-        ``name``: "SoftCut", "TotalVariation", "LinearAssignmentFlow" or "AssignmentFlow"; ``on_failure``
-        (optional) as in :class:`flowcut.cut.soft_cut.SoftCut`. SoftCut: ``solver`` (optional), what
-        :func:`build_solver` takes. TotalVariation (optional): ``method``, ``refine`` and ``gradient``, see
-        :class:`flowcut.cut.total_variation.TotalVariation`. The flows (optional): ``window``, ``rho`` and
-        ``time``, and the linear one ``krylov_dim``, see :class:`flowcut.vision.flow_head.FlowHead` and
-        :class:`flowcut.flow.linear.LinearAssignmentFlow`.
+        ``name``: a name of :data:`HEADS`; ``on_failure`` (optional) as in
+        :class:`flowcut.cut.soft_cut.SoftCut`. Every other key is optional and an argument of the head.
+        SoftCut: ``solver``, what :func:`build_solver` takes. RandomWalker: that and ``confidence``, see
+        :class:`flowcut.vision.walker_head.PriorWalkerHead`. TotalVariation: ``method``, ``refine`` and
+        ``gradient``, see :class:`flowcut.cut.total_variation.TotalVariation`. Perturbed: ``fn`` (a name),
+        ``samples``, ``sigma``, ``on`` and ``seed``, see :class:`flowcut.cut.perturbed.PerturbedCut`. The
+        flows: ``window``, ``rho`` and ``time``, and the linear one ``krylov_dim``, see
+        :class:`flowcut.vision.flow_head.FlowHead` and :class:`flowcut.flow.linear.LinearAssignmentFlow`. To
+        infer and not to train: MaxFlow with ``edge_scale`` and AlphaExpansion with that and ``max_cycles``,
+        see :mod:`flowcut.vision.hard_heads`.
+    neighborhood
+        Which pixels the edges of a cut tie. Default: inferred from their number. Flows have a window.
 
     Raises
     ------
@@ -83,21 +93,49 @@ def build_head(config: Mapping[str, Any]) -> nn.Module:
     name = config.get("name") if isinstance(config, Mapping) else None
     if not isinstance(name, str) or name not in HEADS:
         raise ValueError(f"head: expected a name out of {sorted(HEADS)}, got {config!r}")
-    make, keys = HEADS[name]
+    kind = HEADS[name]
     given = {key: value for key, value in config.items() if key != "name"}
-    if not set(given) <= {*keys, "on_failure"}:
+    if not set(given) <= {*kind.keys, "on_failure"}:
         raise ValueError(
-            f"head: expected keys of {name} out of {sorted([*keys, 'on_failure'])}, "
+            f"head: expected keys of {name} out of {sorted([*kind.keys, 'on_failure'])}, "
             f"got {sorted(map(str, given))}"
         )
     on_failure = given.get("on_failure", "warn")
     if on_failure not in get_args(OnFailure):
         raise ValueError(f"on_failure: expected one of {get_args(OnFailure)}, got {on_failure!r}")
-    return make(**given)
+    if not kind.may_fail:
+        given.pop("on_failure", None)
+    if kind.takes_edges:
+        given["neighborhood"] = neighborhood
+    return kind.make(**given)
 
 
-def _soft_cut(solver: Mapping[str, Any] | None = None, on_failure: OnFailure = "warn") -> nn.Module:
-    return SoftCut(None if solver is None else build_solver(solver), on_failure=on_failure)
+def _soft_cut(solver: Mapping[str, Any] | None = None, **arguments: Any) -> nn.Module:
+    return SoftCut(None if solver is None else build_solver(solver), **arguments)
+
+
+def _random_walker(solver: Mapping[str, Any] | None = None, **arguments: Any) -> nn.Module:
+    _check_numbers(**arguments)
+    return PriorWalkerHead(solver=None if solver is None else build_solver(solver), **arguments)
+
+
+def _total_variation(**arguments: Any) -> nn.Module:
+    choices = (
+        ("method", get_args(Method)),
+        ("refine", (None, *get_args(Refinement))),
+        ("gradient", get_args(Gradient)),
+    )
+    for name, known in choices:
+        if name in arguments and arguments[name] not in known:
+            raise ValueError(f"{name}: expected one of {known}, got {arguments[name]!r}")
+    return TotalVariation(**arguments)
+
+
+def _perturbed(fn: Any = "max_flow", **arguments: Any) -> nn.Module:
+    if not isinstance(fn, str) or fn not in CUTS:
+        raise ValueError(f"fn: expected a name out of {sorted(CUTS)}, got {fn!r}")
+    _check_numbers(**arguments)
+    return PerturbedCut(fn, **arguments)
 
 
 def _linear_assignment_flow(window: Any = 3, **arguments: Any) -> nn.Module:
@@ -110,34 +148,62 @@ def _assignment_flow(window: Any = 3, **arguments: Any) -> nn.Module:
     return FlowHead(AssignmentFlow(**arguments), window)
 
 
+def _max_flow(**arguments: Any) -> nn.Module:
+    _check_numbers(**arguments)
+    return MaxFlowHead(**arguments)
+
+
+def _alpha_expansion(**arguments: Any) -> nn.Module:
+    _check_numbers(**arguments)
+    return ExpansionHead(**arguments)
+
+
 def _check_numbers(**values: Any) -> None:
-    """Refuse other types here: files say anything, and flows check no more than the range."""
+    """Refuse other types here: files say anything, and layers check no more than the range."""
     for name, value in values.items():
-        if name in ("window", "krylov_dim") and type(value) is not int:
+        if name in ("window", "krylov_dim", "samples", "seed") and type(value) is not int:
             raise ValueError(f"{name}: expected an integer, got {value!r}")
-        if name in ("rho", "time"):
+        if name == "max_cycles" and value is not None and type(value) is not int:
+            raise ValueError(f"max_cycles: expected an integer or null, got {value!r}")
+        if name == "edge_scale" and type(value) not in (int, float):
+            raise ValueError(f"edge_scale: expected a finite number >= 0, got {value!r}")
+        if name in ("rho", "time", "confidence", "sigma"):
             if type(value) not in (int, float):
                 raise ValueError(f"{name}: expected a number > 0, got {value!r}")
             check_positive(name, value)
 
 
-def _total_variation(on_failure: OnFailure = "warn", **arguments: Any) -> nn.Module:
-    """Its answers carry a proof and cannot fail, so ``on_failure`` has nothing to say."""
-    choices = (
-        ("method", get_args(Method)),
-        ("refine", (None, *get_args(Refinement))),
-        ("gradient", get_args(Gradient)),
-    )
-    for name, known in choices:
-        if name in arguments and arguments[name] not in known:
-            raise ValueError(f"{name}: expected one of {known}, got {arguments[name]!r}")
-    return TotalVariation(**arguments)
+class Kind(NamedTuple):
+    """What makes a head of one name.
+
+    Attributes
+    ----------
+    make
+        Called with the keys of the configuration.
+    keys
+        Those it may have beside ``name`` and ``on_failure``.
+    takes_edges
+        Whether it has an argument ``neighborhood``.
+    may_fail
+        Whether it has an argument ``on_failure``; the answers of the others are exact or no solutions of
+        anything, so that there it has nothing to say.
+    """
+
+    make: Callable[..., nn.Module]
+    keys: tuple[str, ...] = ()
+    takes_edges: bool = True
+    may_fail: bool = False
 
 
-# What makes a head of each name, and the keys it takes beside on_failure.
-HEADS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
-    "SoftCut": (_soft_cut, ("solver",)),
-    "TotalVariation": (_total_variation, ("method", "refine", "gradient")),
-    "LinearAssignmentFlow": (_linear_assignment_flow, ("window", "rho", "time", "krylov_dim")),
-    "AssignmentFlow": (_assignment_flow, ("window", "rho", "time")),
+HEADS: dict[str, Kind] = {
+    "SoftCut": Kind(_soft_cut, ("solver",), may_fail=True),
+    "RandomWalker": Kind(_random_walker, ("confidence", "solver"), may_fail=True),
+    "TotalVariation": Kind(_total_variation, ("method", "refine", "gradient")),
+    "Perturbed": Kind(_perturbed, ("fn", "samples", "sigma", "on", "seed")),
+    "LinearAssignmentFlow": Kind(
+        _linear_assignment_flow, ("window", "rho", "time", "krylov_dim"), takes_edges=False, may_fail=True
+    ),
+    "AssignmentFlow": Kind(_assignment_flow, ("window", "rho", "time"), takes_edges=False, may_fail=True),
+    "MaxFlow": Kind(_max_flow, ("edge_scale",)),
+    "AlphaExpansion": Kind(_alpha_expansion, ("edge_scale", "max_cycles")),
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -137,6 +138,7 @@ def evaluate_dataset(
     dataset: Dataset[Any],
     metrics: Mapping[str, PerImageMetric] | None = None,
     *,
+    loss: nn.Module | None = None,
     batch_size: int = 1,
     progress: bool = True,
 ) -> dict[str, MeanAndError]:
@@ -151,6 +153,9 @@ def evaluate_dataset(
     metrics
         By name; None: ``iou``, ``accuracy`` and ``distinct_figures`` for the network's
         number of labels.
+    loss
+        Called as ``loss(logits, target)`` with one picture at a time, on the network's device, for a
+        further score ``loss``, see :mod:`flowcut.vision.losses`. None: no such score.
     batch_size
         >= 1; more than 1 needs pictures of one size, and changes no result beyond rounding.
     progress
@@ -164,13 +169,16 @@ def evaluate_dataset(
     Raises
     ------
     ValueError
-        The dataset is empty or ``batch_size`` is below 1.
+        The dataset is empty, ``batch_size`` is below 1, or a metric is called ``loss`` beside a loss.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
+    if loss is not None and "loss" in (metrics or {}):
+        raise ValueError("metrics: expected other names than 'loss' beside loss=, got 'loss'")
     if not isinstance(dataset, Sized) or len(dataset) == 0:
         raise ValueError("dataset: expected at least one item, got none")
     loader = DataLoader(dataset, batch_size=batch_size)
+    losses: list[Tensor] = []
     with evaluating(network):
         for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress):
             logits = network(batch["image"].to(device_of(network)))
@@ -179,7 +187,18 @@ def evaluate_dataset(
                 metrics = default_metrics(num_labels(logits.shape[1]))
             for metric in metrics.values():
                 metric.update(labels, target)
-    return {name: metric.compute() for name, metric in (metrics or {}).items()}
+            if loss is not None:
+                pairs = zip(logits.split(1), target.to(logits.device).split(1), strict=True)
+                losses += [loss(*pair).double().cpu() for pair in pairs]
+    scores = {name: metric.compute() for name, metric in (metrics or {}).items()}
+    return scores if loss is None else scores | {"loss": _mean_and_error(torch.stack(losses))}
+
+
+def _mean_and_error(values: Tensor) -> MeanAndError:
+    """Of (N,) numbers, one for each picture, N >= 1."""
+    count = len(values)
+    error = values.std() / count**0.5 if count > 1 else values.new_tensor(torch.nan)
+    return MeanAndError(values.mean(), error, torch.tensor(count))
 
 
 def default_metrics(num_classes: int) -> dict[str, PerImageMetric]:

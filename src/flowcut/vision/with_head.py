@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from flowcut.core.neighborhood import Neighborhood
 from flowcut.vision.edges import ContrastEdges
-from flowcut.vision.networks.headed import full_precision
+from flowcut.vision.fit_ties import tied_by
+from flowcut.vision.networks.headed import solve_parts
 from flowcut.vision.tie_sources import FeatureTies, PictureTies
 from flowcut.vision.ties import KnownStrengths, Ties, ties_of
 
@@ -94,19 +95,10 @@ def with_head(
             )
         source = FeatureTies(network, features, feature_channels, ties.channels, ndim)
     elif edges == "contrast":
-        source = ContrastEdges(_neighborhood(neighborhood, ties, ndim))
+        source = ContrastEdges(tied_by(ties, neighborhood, ndim))
     else:
         raise ValueError(f"edges: expected convolution, features, contrast or a module, got {edges!r}")
-    return WithHead(network, head, source, ties, frozen)
-
-
-def _neighborhood(given: Any, ties: Ties, ndim: int) -> Neighborhood:
-    """The neighborhood of a head that may name none: a window for weights, otherwise the one of that size."""
-    if isinstance(given, Neighborhood):
-        return given
-    if ties.name == "weights":
-        return Neighborhood.window(ndim, round(ties.channels ** (1 / ndim)))
-    return Neighborhood.infer(ndim, ties.channels)
+    return WithHead(network, head, source, ties, frozen, ndim)
 
 
 class WithHead(nn.Module):
@@ -121,12 +113,21 @@ class WithHead(nn.Module):
         (N, ties.channels, *spatial).
     ties
         How the head reads them.
+    ndim
+        Number of spatial axes.
     """
 
     def __init__(
-        self, network: nn.Module, head: nn.Module, source: nn.Module, ties: Ties, frozen: bool = False
+        self,
+        network: nn.Module,
+        head: nn.Module,
+        source: nn.Module,
+        ties: Ties,
+        frozen: bool = False,
+        ndim: int = 2,
     ) -> None:
         super().__init__()
+        self.ndim = ndim
         self.network, self.source, self.head = network, source, head
         self.ties = KnownStrengths(ties) if getattr(source, "positive", False) else ties
         self.frozen = frozen
@@ -164,9 +165,7 @@ class WithHead(nn.Module):
             The network gives no logits of the picture's size, or the source of the ties something of
             another shape than it should.
         """
-        scores, raw = (full_precision(part) for part in self.raw_parts(images))
-        ties = self.ties.read(raw)
-        return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
+        return solve_parts(self, images)
 
     def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N, C, *spatial) and raw ties (N, ties.channels, *spatial), checked."""

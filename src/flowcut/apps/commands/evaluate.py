@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser
 
 from flowcut.apps.command import Command
+from flowcut.apps.inference import add_inference_arguments, add_tile_arguments
 
 __all__ = ["COMMAND"]
 
@@ -16,7 +17,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=tuple[int, int] | None,
-        help="[height,width] pictures and masks are resized to; default: the size it was trained at",
+        help="[height,width] pictures and masks are resized to; default: the size it was trained at, with "
+        "--tile their own",
     )
     parser.add_argument(
         "--recipe", type=str | None, help="evaluate on this recipe's split instead of folders"
@@ -25,6 +27,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--data", type=str | None, help="folder of the recipe's data set (default: $FLOWCUT_DATA)"
     )
     parser.add_argument("--split", type=str, default="test", help="train, val or test split of the recipe")
+    add_tile_arguments(parser)
+    add_inference_arguments(parser)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from jsonargparse import ArgumentParser
 
 from flowcut.apps.command import Command
+from flowcut.apps.inference import add_inference_arguments, add_tile_arguments
 
 __all__ = ["COMMAND"]
 
@@ -21,19 +20,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="[height,width] the network works at; default: the size it was trained at, with --tile the "
         "picture's own",
     )
-    parser.add_argument(
-        "--tile", type=int | None, help="side in pixels of tiles that a picture is seen in; default: whole"
-    )
-    parser.add_argument("--overlap", type=int, default=32, help="pixels by which tiles overlap")
-    parser.add_argument(
-        "--combine",
-        type=Literal["discard", "weighted", "joint"],
-        default="discard",
-        help="how tiles come together; joint: the head solves once on the whole picture",
-    )
+    add_tile_arguments(parser)
     parser.add_argument(
         "--max-pixels", type=int, default=80_000_000, help="pictures of more pixels are skipped"
     )
+    add_inference_arguments(parser)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda")
 
 

@@ -6,13 +6,39 @@ import sys
 from typing import Any
 
 from jsonargparse import Namespace
+from torch import nn
 
 from flowcut.apps.output import show
 from flowcut.train.build import pick_device
 from flowcut.vision.checkpoints import load_checkpoint
+from flowcut.vision.infer import with_inference
 from flowcut.vision.predict import predict_folder
 
-__all__ = ["run"]
+__all__ = ["load_network", "run"]
+
+
+def load_network(options: Namespace) -> tuple[nn.Module, dict[str, Any]]:
+    """Read the checkpoint and give its network the head of ``--infer``.
+
+    Parameters
+    ----------
+    options : Namespace
+        With ``checkpoint``, ``device``, ``infer`` and ``edges``.
+
+    Returns
+    -------
+    network : Module
+    config : dict
+        What the trained network was made from.
+    """
+    network, config = load_checkpoint(options.checkpoint, pick_device(options.device))
+    if options.infer is not None:
+        return with_inference(
+            network, options.infer, None if options.edges == "learned" else options.edges
+        ), config
+    if options.edges != "learned":
+        raise ValueError(f"--edges: expected together with --infer, got {options.edges} alone")
+    return network, config
 
 
 def run(options: Namespace) -> dict[str, Any]:
@@ -28,7 +54,7 @@ def run(options: Namespace) -> dict[str, Any]:
     dict
         ``masks`` and ``overlays`` (files by picture), ``skipped`` (reasons by picture).
     """
-    network, config = load_checkpoint(options.checkpoint, pick_device(options.device))
+    network, config = load_network(options)
     size = options.size
     if size is None and options.tile is None:
         size = config.get("size")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowcut.vision.ties import Ties
 
-__all__ = ["Headed", "HeadedNetwork", "full_precision"]
+__all__ = ["Headed", "HeadedNetwork", "full_precision", "solve_parts"]
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -38,6 +38,25 @@ class Headed(Protocol):
 
     def raw_parts(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores and raw ties."""
+
+
+def solve_parts(network: Headed, images: Tensor) -> dict[str, Tensor]:
+    """What ``forward_parts`` of a network with a head gives: scores, ties, and logits made of both.
+
+    Without a head, or raw ties for it, the scores are the logits.
+
+    Examples
+    --------
+    >>> from flowcut.vision.networks import BasicCnn
+    >>> sorted(solve_parts(BasicCnn(width=4), torch.rand(1, 3, 5, 5)))
+    ['logits', 'scores']
+    """
+    scores, raw = network.raw_parts(images)
+    if network.head is None or raw is None:
+        return {"scores": scores, "logits": scores}
+    scores, raw = full_precision(scores), full_precision(raw)
+    ties = network.ties.read(raw)
+    return {"scores": scores, network.ties.name: ties, "logits": network.head(scores, ties)}
 
 
 class HeadedNetwork(nn.Module):
@@ -137,12 +156,17 @@ class HeadedNetwork(nn.Module):
         ValueError
             ``images`` is not of that shape.
         """
+        self.check_images(images)
+        return solve_parts(self, images)
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what is not (N, in_channels, *spatial) with ``ndim`` spatial axes.
+
+        Raises
+        ------
+        ValueError
+            ``images`` is not of that shape.
+        """
         if images.ndim - 2 != self.ndim or images.shape[1] != self.in_channels:
             axes = "H, W" if self.ndim == 2 else "D, H, W"
             raise ValueError(f"images: expected (N, {self.in_channels}, {axes}), got {tuple(images.shape)}")
-        scores, raw = self.raw_parts(images)
-        if self.head is None or raw is None:
-            return {"scores": scores, "logits": scores}
-        scores, raw = full_precision(scores), full_precision(raw)
-        ties = self.ties.read(raw)
-        return {"scores": scores, self.ties.name: ties, "logits": self.head(scores, ties)}
