@@ -68,7 +68,8 @@ def table(result: dict[str, Any]) -> str:
 def origin(result: dict[str, Any]) -> str:
     """Command, date, machine and versions."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    scale = "" if result["scale"] == "paper" else f" --scale {result['scale']}"
     return (
-        f"`flowcut reproduce {result['experiment']}`, {result['date'][:10]}; {result['device']}, "
+        f"`flowcut reproduce {result['experiment']}{scale}`, {result['date'][:10]}; {result['device']}, "
         f"torch with {result['threads']} threads; {versions}."
     )

@@ -85,7 +85,7 @@ def test_the_list_has_experiments_and_no_training_recipes(place, capsys):
         (["tiny_a", "--scale=huge"], "scale"),
         (["tiny_a", "--data=no"], "--data: expected a folder, got no"),
         (["tiny_a", "--resume"], "--resume: expected a run in runs/tiny_a"),
-        (["tiny_a", "--publish", "--scale=small"], "--publish: expected with --scale paper, got small"),
+        (["tiny_a", "--publish", "--scale=small"], "expected with --scale paper for tiny_a, got small"),
         (["tiny_a", "--sclae=small"], 'unknown option --sclae; did you mean "--scale"?'),
     ],
 )

@@ -17,7 +17,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the experiments and do nothing")
     parser.add_argument(
-        "--scale", type=Literal["paper", "small"], default="paper", help="small: minutes at most on one core"
+        "--scale", type=Literal["paper", "small"], default="paper", help="small: what one core finishes"
     )
     parser.add_argument(
         "--output", type=str | None, help="run folder (of several runs: its parent); default: runs/NAME"

@@ -41,8 +41,11 @@ def run(options: Namespace) -> dict[str, Any]:
     # All files are read before the first hour is spent.
     files = find(options.experiments)
     experiments = {name: read_experiment(path, options.scale) for name, path in files.items()}
-    if options.publish and options.scale != "paper":
-        raise ValueError(f"--publish: expected with --scale paper, got {options.scale}")
+    for name, experiment in experiments.items():
+        if options.publish and options.scale != experiment.published:
+            raise ValueError(
+                f"--publish: expected with --scale {experiment.published} for {name}, got {options.scale}"
+            )
     results: dict[str, Any] = {}
     for name, experiment in experiments.items():
         folder = _folder(options.output, name, len(experiments))

@@ -40,6 +40,8 @@ class _File:
         Of the kind; what is left out keeps its default.
     small : mapping
         Laid over `settings` with ``--scale small``.
+    published : str
+        The scale whose results are shown: ``small`` where nobody here has run the other.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class _File:
     paper: str
     settings: dict[str, Any] = field(default_factory=dict)
     small: dict[str, Any] = field(default_factory=dict)
+    published: Scale = "paper"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Experiment:
     title, paper : str
         As in the file.
     kind : Kind
-    scale : str
-        ``paper`` or ``small``.
+    scale, published : str
+        ``paper`` or ``small``: as it is run, and as its results are shown.
     settings : object
         An instance of ``kind.settings``.
     """
@@ -72,6 +75,7 @@ class Experiment:
     kind: Kind
     scale: Scale
     settings: Any
+    published: Scale = "paper"
 
 
 def all_kinds() -> dict[str, Kind]:
@@ -176,6 +180,9 @@ def read_experiment(path: str | Path, scale: Scale = "paper") -> Experiment:
     missing = [name for name in ("title", "paper") if not isinstance(mapping.get(name), str)]
     if missing:
         raise ValueError(f"{path}: expected text under {missing[0]}, got {mapping.get(missing[0])!r}")
+    published = mapping.get("published", "paper")
+    if published not in typing.get_args(Scale):
+        raise ValueError(f"{path}: published: expected one of {typing.get_args(Scale)}, got {published!r}")
     known = all_kinds()
     if mapping["kind"] not in known:
         raise ValueError(f'{path}: unknown kind "{mapping["kind"]}"{nearest(str(mapping["kind"]), known)}')
@@ -184,7 +191,7 @@ def read_experiment(path: str | Path, scale: Scale = "paper") -> Experiment:
     for group in ("settings", *(["small"] if scale == "small" else [])):
         values = _laid_over(values, _checked(mapping.get(group) or {}, f"{path}: {group}", kind.settings))
     settings = _typed(values, path, kind.settings)
-    return Experiment(path.stem, mapping["title"], mapping["paper"], kind, scale, settings)
+    return Experiment(path.stem, mapping["title"], mapping["paper"], kind, scale, settings, published)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

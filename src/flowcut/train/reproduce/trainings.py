@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +13,20 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from flowcut.core.atomic import atomic_write
+from flowcut.train.build import build_loss
 from flowcut.train.datasets import build_datasets
 from flowcut.train.fit import fit
 from flowcut.train.recipe import Recipe
+from flowcut.train.recipe_file import read_recipe
 from flowcut.train.reproduce.experiment import Workspace
+from flowcut.train.run_folder import RunFolder
 from flowcut.vision.checkpoints import load_checkpoint
 from flowcut.vision.predict import evaluate_dataset
 
-__all__ = ["Training", "best_epoch", "data_folder", "run_training", "with_seed"]
+__all__ = ["Training", "best_epoch", "data_folder", "minutes", "run_training", "score_training", "with_seed"]
 
 _SCORES = "scores.json"
 
@@ -76,8 +82,11 @@ def run_training(
     recipe: Recipe,
     workspace: Workspace,
     callbacks: Callable[[], Sequence[Callback]] = tuple,
+    reuse: Sequence[str] = (),
 ) -> Training:
     """Train, or continue, or read what was trained before.
+
+    What continuing would have needed is removed once the network is scored.
 
     Parameters
     ----------
@@ -87,12 +96,15 @@ def run_training(
     workspace : Workspace
     callbacks : callable
         Makes what watches the training.
+    reuse : sequence of str
+        Experiments whose run folders may lie beside this one's: a finished training of that name and of
+        the very same recipe there is read, not repeated.
 
     Returns
     -------
     Training
     """
-    folder = workspace.folder / name
+    folder = _finished_elsewhere(name, recipe, workspace, reuse) or workspace.folder / name
     if not (folder / _SCORES).is_file():
         resume = (folder / "checkpoints" / "last.ckpt").is_file()
         workspace.say(f"{name}: {'resumed' if resume else 'started'}")
@@ -106,7 +118,8 @@ def run_training(
             say=None,
             callbacks=callbacks(),
         )
-        _score(folder, recipe)
+        _write_scores(folder / _SCORES, load_checkpoint(folder / "best.pt")[0], recipe)
+        shutil.rmtree(RunFolder(folder).checkpoints)
         iou = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]["iou"]["mean"]
         workspace.say(f"{name}: test IoU {iou:.3f}")
     with (folder / "history.csv").open(encoding="utf-8") as file:
@@ -122,14 +135,57 @@ def best_epoch(training: Training) -> dict[str, float]:
     return min(training.history, key=lambda row: row["val_loss"])
 
 
-def _score(folder: Path, recipe: Recipe) -> None:
+def minutes(trainings: Sequence[Training]) -> float:
+    """Median time of a training, in minutes of the machine it ran on."""
+    return statistics.median(sum(row["seconds"] for row in t.history) for t in trainings) / 60
+
+
+def score_training(
+    training: Training,
+    recipe: Recipe,
+    name: str,
+    change: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> dict[str, list[float]]:
+    """Score a finished training once more, with its loss, and perhaps with another head.
+
+    Parameters
+    ----------
+    training : Training
+    recipe : Recipe
+        Of the training.
+    name : str
+        Scores of the same name are read, not computed again.
+    change : callable
+        Makes of the trained network what is scored.
+
+    Returns
+    -------
+    dict
+        By name of a metric, ``loss`` among them, its value on each test picture.
+    """
+    path = training.folder / f"scores_{name}.json"
+    if not path.is_file():
+        network, _ = load_checkpoint(training.folder / "best.pt")
+        _write_scores(path, change(network), recipe, build_loss(recipe.loss, recipe.dataset.labels))
+    scores: dict[str, list[float]] = json.loads(path.read_text(encoding="utf-8"))
+    return scores
+
+
+def _finished_elsewhere(name: str, recipe: Recipe, workspace: Workspace, reuse: Sequence[str]) -> Path | None:
+    for other in reuse:
+        folder = workspace.folder.parent.parent / other / workspace.folder.name / name
+        if (folder / _SCORES).is_file() and read_recipe(RunFolder(folder).recipe) == recipe:
+            return folder
+    return None
+
+
+def _write_scores(path: Path, network: nn.Module, recipe: Recipe, loss: nn.Module | None = None) -> None:
     """Write every metric of every test picture, which comparing pair by pair asks for."""
-    network, _ = load_checkpoint(folder / "best.pt")
     test: Any = build_datasets(recipe.dataset).test
     scores: dict[str, list[float]] = {}
     for i in range(len(test)):
         one = torch.utils.data.Subset(test, [i])
-        for metric, value in evaluate_dataset(network, one, progress=False).items():
+        for metric, value in evaluate_dataset(network, one, loss=loss, progress=False).items():
             scores.setdefault(metric, []).append(float(value.mean))
-    with atomic_write(folder / _SCORES) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(scores) + "\n").encode())

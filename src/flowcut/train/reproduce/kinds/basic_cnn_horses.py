@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from flowcut.train.reproduce.experiment import (
     check_positive,
 )
 from flowcut.train.reproduce.paired import mean_over_seeds, paired_difference
-from flowcut.train.reproduce.trainings import Training, best_epoch, data_folder, run_training
+from flowcut.train.reproduce.trainings import Training, best_epoch, data_folder, minutes, run_training
 from flowcut.vision.checkpoints import load_checkpoint
 from flowcut.vision.data import WeizmannHorses
 from flowcut.vision.panel import colour_labels, draw_panel
@@ -148,7 +148,7 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     return Outcome(
         rows=(),
         values=values,
-        seconds={name: _minutes(found) * 60 for name, found in trained.items()},
+        seconds={name: minutes(found) * 60 for name, found in trained.items()},
         picture=picture,
         private={"photographs": private},
         tables=(_table(trained, chosen), _tried_table(tried)),
@@ -195,10 +195,6 @@ def _summary(training: Training) -> dict[str, float]:
     }
 
 
-def _minutes(trainings: Sequence[Training]) -> float:
-    return statistics.median(sum(row["seconds"] for row in t.history) for t in trainings) / 60
-
-
 def _table(trained: Mapping[str, list[Training]], chosen: Mapping[str, str]) -> Table:
     base = [t.scores["iou"] for t in trained[_BASE]]
     cells = []
@@ -210,7 +206,7 @@ def _table(trained: Mapping[str, list[Training]], chosen: Mapping[str, str]) -> 
                 mean_over_seeds(ious, 3),
                 "" if name == _BASE else str(paired_difference(ious, base)),
                 mean_over_seeds([t.scores["distinct_figures"] for t in trainings], 1),
-                f"{_minutes(trainings):.1f}",
+                f"{minutes(trainings):.1f}",
                 chosen[name].replace("_", ", "),
                 *_THESIS[name],
             )
