@@ -12,6 +12,7 @@ from flowcut.train.reading import read_all
 from flowcut.train.recipe import DataRecipe
 from flowcut.vision.data import RandomCrops
 from tests.train.helpers import write_drive, write_isbi, write_pairs
+from tests.vision.data.cityscapes_made import write_cityscapes
 
 
 @given(count=st.integers(3, 60), a=st.floats(0.01, 0.4), b=st.floats(0.01, 0.4), seed=st.integers(0, 1000))
@@ -98,6 +99,42 @@ def test_named_data_sets_are_found_by_environment(kind, folder, tmp_path, monkey
     read_all(splits, recipe)
     assert [len(split) for split in splits] == [3, 1, 2]
     assert splits.train[0]["image"].shape == (3, 24, 32)
+
+
+def test_cityscapes_as_the_thesis_uses_it(tmp_path, monkeypatch):
+    write_cityscapes(tmp_path / "cityscapes")
+    monkeypatch.setenv("FLOWCUT_DATA", str(tmp_path))
+    common = {"kind": "cityscapes", "size": None, "crop": (16, 16), "crops": 4, "balance": 0.9}
+    binary = DataRecipe(**common, classes=("traffic sign",), balance_classes=(1,), crop_tests=2)
+    splits = build_datasets(binary)
+    assert [len(split) for split in splits] == [12, 2, 4]
+    assert splits.train[3, 5]["image"].shape == (3, 16, 16)
+    full = DataRecipe(
+        kind="cityscapes", size=None, crop=(16, 16), classes=("traffic sign", "car", "person"), num_classes=4
+    )
+    splits = build_datasets(full)
+    assert splits.train[3, 2]["image"].shape == (3, 16, 16)
+    assert splits.test[1]["image"].shape == (3, 24, 48)
+    assert build_datasets(DataRecipe(kind="cityscapes", num_classes=19)).test[0]["target"].max() == 255
+
+
+def test_a_click_in_cityscapes_means_an_instance(tmp_path):
+    write_cityscapes(tmp_path)
+    recipe = DataRecipe(
+        kind="cityscapes", root=str(tmp_path), size=None, click=True, classes=("traffic sign", "car"),
+        num_classes=3,
+    )  # fmt: skip
+    splits = build_datasets(recipe)
+    # A sign and two cars that touch, in each of two pictures.
+    assert [int((item["target"] == 1).sum()) for item in splits.test] == [16, 36, 48] * 2
+    assert splits.train[2, 1]["image"].shape == (4, 24, 48)
+
+
+def test_classes_that_never_occur_are_named(tmp_path):
+    write_cityscapes(tmp_path)
+    recipe = DataRecipe(kind="cityscapes", root=str(tmp_path), classes=("car", "train"), num_classes=3)
+    with pytest.raises(ValueError, match=r"^classes: expected each in a picture .* 'train' in none of 3"):
+        build_datasets(recipe)
 
 
 def test_only_training_pictures_are_cropped(tmp_path):

@@ -13,9 +13,11 @@ from torch.utils.data import Dataset
 from flowcut.train.recipe import DataRecipe
 from flowcut.vision.data import (
     CAMVID_CLASSES,
+    CITYSCAPES_CLASSES,
     Augmented,
     BalancedTiles,
     Camvid,
+    Cityscapes,
     ClickedObjects,
     DriveVessels,
     Isbi2012,
@@ -23,6 +25,7 @@ from flowcut.vision.data import (
     RandomCrops,
     TextureMosaic,
     WeizmannHorses,
+    check_present,
 )
 from flowcut.vision.pictures import list_pictures
 
@@ -31,13 +34,22 @@ __all__ = ["FOLDERS", "Splits", "build_datasets", "split_names"]
 Data = Dataset[Any]
 
 # Data sets of a kind of their own: the folder's name where many lie side by side, as under FLOWCUT_DATA.
-FOLDERS = {"weizmann_horses": "horses", "drive": "vessels", "isbi2012": "isbi2012", "camvid": "camvid"}
+FOLDERS = {
+    "weizmann_horses": "horses",
+    "drive": "vessels",
+    "isbi2012": "isbi2012",
+    "camvid": "camvid",
+    "cityscapes": "cityscapes",
+}
 _NAMED: dict[str, Any] = {
     "weizmann_horses": WeizmannHorses,
     "drive": DriveVessels,
     "isbi2012": Isbi2012,
     "camvid": Camvid,
+    "cityscapes": Cityscapes,
 }
+# Data sets of which a recipe may choose classes.
+_CHOSEN = {"camvid": CAMVID_CLASSES, "cityscapes": CITYSCAPES_CLASSES}
 
 
 class Splits(NamedTuple):
@@ -200,19 +212,25 @@ def _named(recipe: DataRecipe) -> Splits:
         root = str(Path(os.environ["FLOWCUT_DATA"]) / FOLDERS[recipe.kind])
     more: dict[str, Any] = {}
     labels = 2
-    if recipe.kind == "camvid":
+    if recipe.kind in _CHOSEN:
         more = {"classes": recipe.classes}
-        labels = len(CAMVID_CLASSES) if recipe.classes is None else len(recipe.classes) + 1
+        labels = len(_CHOSEN[recipe.kind]) if recipe.classes is None else len(recipe.classes) + 1
     if recipe.num_classes != labels:
         raise ValueError(
             f"dataset.num_classes: expected {labels} for {recipe.kind}, got {recipe.num_classes}"
         )
-    # Crops come back to every picture many times an epoch, and these data sets fit in memory.
-    cache = recipe.size is not None or recipe.crop is not None
+    # Crops come back to every picture many times an epoch, and these data sets fit in memory, but for
+    # Cityscapes: 125 GB in its own size.
+    cache = recipe.kind != "cityscapes" and (recipe.size is not None or recipe.crop is not None)
+    if recipe.kind == "cityscapes" and recipe.click:
+        more["instances"] = True
     make = _NAMED[recipe.kind]
     common: dict[str, Any] = {"size": recipe.size, "cache": cache} | more
+    train = make(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common)
+    if recipe.classes is not None:
+        check_present(make(root, "train", **common), train.names)
     return Splits(
-        make(root, "train", reveal=recipe.reveal, seed=recipe.split_seed, **common),
+        train,
         make(root, "val", **common),
         make(root, "test", **common),
     )

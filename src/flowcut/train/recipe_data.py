@@ -10,7 +10,9 @@ from flowcut.train.recipe_checks import at_least, in_range, share
 
 __all__ = ["DataRecipe"]
 
-Kind = Literal["paired_folder", "weizmann_horses", "drive", "isbi2012", "camvid", "texture_mosaic"]
+Kind = Literal[
+    "paired_folder", "weizmann_horses", "drive", "isbi2012", "camvid", "cityscapes", "texture_mosaic"
+]
 
 _CHANGES = (
     "flip",
@@ -31,7 +33,8 @@ class DataRecipe:
     ----------
     kind : str
         ``paired_folder`` (a folder of images and one of masks), ``weizmann_horses``, ``drive``,
-        ``isbi2012`` or ``camvid`` (need `root`), or ``texture_mosaic`` (generated; needs no files).
+        ``isbi2012``, ``camvid`` or ``cityscapes`` (need `root`), or ``texture_mosaic`` (generated; needs
+        no files).
     root : str, optional
         Folder of a data set that has a kind of its own.
     images, masks : str, optional
@@ -76,8 +79,8 @@ class DataRecipe:
     num_classes : int
         Number of labels, background included, >= 2. Two labels are learned as one channel.
     classes : tuple of str, optional
-        Names of the classes of ``camvid`` to learn, all others being background (`num_classes` is then one
-        more than there are names); None: all eleven.
+        Names of the classes of ``camvid`` or ``cityscapes`` to learn, all others being background
+        (`num_classes` is then one more than there are names); None: all eleven, or nineteen.
     reveal : float, optional
         Share in (0, 1] of the training pixels whose label is shown to the loss; None shows all of them.
     val_share, test_share : float
@@ -175,8 +178,10 @@ class DataRecipe:
             raise ValueError("dataset.crop: expected a height and a width for dataset.crop_tests, got null")
         if self.balance is None and self.balance_classes is not None:
             raise ValueError("dataset.balance: expected a share for dataset.balance_classes, got null")
-        if self.kind != "camvid" and self.classes is not None:
-            raise ValueError(f"dataset.classes: expected only with camvid, got it with {self.kind}")
+        if self.kind not in ("camvid", "cityscapes") and self.classes is not None:
+            raise ValueError(
+                f"dataset.classes: expected only with camvid or cityscapes, got it with {self.kind}"
+            )
 
     def _check_changes(self) -> None:
         for name in _CHANGES:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flowcut.vision.data import CAMVID_CLASSES, Camvid
+from flowcut.vision.data import CAMVID_CLASSES, BalancedTiles, Camvid, ClickedObjects
 
 DATA = Path(os.environ.get("FLOWCUT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "camvid"
 
@@ -61,3 +61,18 @@ def test_the_real_database():
     item = Camvid(DATA, "test", size=(180, 240))[0]
     assert item["image"].shape == (3, 180, 240)
     assert set(item["target"].unique().tolist()) <= {*range(11), 255}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="CamVid is not here; set FLOWCUT_DATA to its parent folder")
+def test_the_roles_of_cityscapes_on_the_real_database():
+    signs = Camvid(DATA, "test", size=(180, 240), classes=["SignSymbol"], cache=True)
+    tiles = BalancedTiles(signs, 64, count=4, classes=[1], share=0.9)
+    held = [bool((tiles[k]["target"] == 1).any()) for k in range(len(tiles))]
+    assert np.mean(held) > 0.8
+    both = Camvid(DATA, "test", size=(180, 240), classes=["SignSymbol", "Car"], cache=True)
+    objects = ClickedObjects(both, enumerate_all=True, min_pixels=20)
+    for item in objects:
+        assert int((item["target"] == 1).sum()) >= 20
+        assert int(item["target"][item["image"][3] == 1]) == 1
+    assert len(objects) > 50

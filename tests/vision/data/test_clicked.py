@@ -73,6 +73,41 @@ def test_objects_in_augmented_tiles():
         assert int(item["target"][item["image"][3] == 1]) == 1
 
 
+class Instances(Shapes):
+    """As before, and picture 1 says which bar is whose; picture 2 says nothing of its ring."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        instance = torch.zeros(12, 12, dtype=torch.int64)
+        if index == 1:
+            item["target"][8:10] = 1
+            instance[2:4], instance[4:6] = 31, 7
+            # A third object in two pieces, and pixels of no single object.
+            instance[8:10] = -1
+            instance[8, :3] = instance[8, 6:8] = 12
+        return item | {"instance": instance}
+
+
+def test_instances_are_objects_and_components_where_none_is_known():
+    items = list(ClickedObjects(Instances(), enumerate_all=True))
+    assert [item["id"] for item in items] == ["1-1", "1-2", "1-3", "2-1"]
+    # By their numbers: 7, 12, 31; then the ring.
+    assert [int((item["target"] == 1).sum()) for item in items] == [12, 5, 8, 56]
+    # The middle of the object in two pieces is a pixel of one of them.
+    assert items[1]["image"][3].nonzero().tolist() == [[8, 2]]
+    for item in items:
+        assert item.keys() == {"image", "target", "id"}
+    few = list(ClickedObjects(Instances(), enumerate_all=True, min_pixels=6))
+    assert [int((item["target"] == 1).sum()) for item in few] == [12, 8, 56]
+
+
+def test_instances_are_drawn_equally_often():
+    data = ClickedObjects(Instances(), classes=[1])
+    met = [data[draw, 1]["id"] for draw in range(300)]
+    # Three objects, 300 draws: mean 100, standard deviation 8.2.
+    assert all(100 - 5 * 8.2 < met.count(f"1-{number}") < 100 + 5 * 8.2 for number in (1, 2, 3))
+
+
 def test_the_click_is_in_the_middle():
     disc = np.hypot(*np.mgrid[-5:6, -5:6]) <= 5
     assert click_of(disc) == click_of(disc, "deepest") == (5, 5)

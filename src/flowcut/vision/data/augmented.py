@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF  # type: ignore[import-untyped]
 
 from flowcut.vision.data.drawn import DrawnDataset, read_item
-from flowcut.vision.data.folder import Item
+from flowcut.vision.data.folder import Item, replaced
 from flowcut.vision.pictures import VOID
 from flowcut.vision.resize import Size, check_size, resize_image
 
@@ -96,25 +96,25 @@ class Augmented(DrawnDataset):
         """Change one item."""
         rng = np.random.default_rng([draw, k, _STREAM])
         item = read_item(self.dataset, draw, k)
-        image, target = self._turned(rng, item["image"], item["target"])
-        image, target = self._scaled(rng, image, target)
-        return Item(
-            image=self._coloured(rng, image).contiguous(), target=target.contiguous().clone(), id=item["id"]
-        )
+        item = self._scaled(rng, self._turned(rng, item))
+        image = self._coloured(rng, item["image"]).contiguous()
+        return replaced(item, image, lambda labels: labels.contiguous().clone())
 
-    def _turned(self, rng: np.random.Generator, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _turned(self, rng: np.random.Generator, item: Item) -> Item:
         # Drawn whether needed or not: one setting then leaves what the others draw alone.
         mirror, upside, turns = rng.random(), rng.random(), int(rng.integers(4))
         axes = [axis for axis, yes in ((-1, mirror < self.flip), (-2, upside < self.flip_vertical)) if yes]
-        image, target = image.flip(axes), target.flip(axes)
-        if self.quarter_turns:
-            image, target = image.rot90(turns, (-2, -1)), target.rot90(turns, (-2, -1))
-        return image, target
+        turns = turns if self.quarter_turns else 0
 
-    def _scaled(self, rng: np.random.Generator, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        def turn(values: Tensor) -> Tensor:
+            return values.flip(axes).rot90(turns, (-2, -1))
+
+        return replaced(item, turn(item["image"]), turn)
+
+    def _scaled(self, rng: np.random.Generator, item: Item) -> Item:
         """Only the piece that stays is resampled."""
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
-        whole = (target.shape[0], target.shape[1])
+        whole = (item["target"].shape[0], item["target"].shape[1])
         size = whole if self.size is None else self.size
         piece = [max(1, round(n / factor)) for n in size]
         slack = [n - m for n, m in zip(whole, piece, strict=True)]
@@ -122,12 +122,16 @@ class Augmented(DrawnDataset):
         rows, columns = torch.arange(y, y + piece[0]), torch.arange(x, x + piece[1])
         outside = ((rows < 0) | (rows >= whole[0]))[:, None] | ((columns < 0) | (columns >= whole[1]))
         rows, columns = rows.clamp(0, whole[0] - 1), columns.clamp(0, whole[1] - 1)
-        image = image[:, rows[:, None], columns]
-        target = target[rows[:, None], columns].masked_fill(outside, VOID)
-        if tuple(piece) == size:
-            return image, target
-        near = F.interpolate(target[None, None].float(), size, mode="nearest-exact")[0, 0]
-        return resize_image(image, size), near.to(target.dtype)
+        image = item["image"][:, rows[:, None], columns]
+
+        def scale(labels: Tensor) -> Tensor:
+            labels = labels[rows[:, None], columns].masked_fill(outside, VOID)
+            if tuple(piece) == size:
+                return labels
+            near = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0]
+            return near.to(labels.dtype)
+
+        return replaced(item, image if tuple(piece) == size else resize_image(image, size), scale)
 
     def _coloured(self, rng: np.random.Generator, image: Tensor) -> Tensor:
         brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from flowcut.vision.data.crops import check_fits, cut
 from flowcut.vision.data.drawn import DrawnDataset
-from flowcut.vision.data.folder import Item, PairedFolder
+from flowcut.vision.data.folder import Item, target_of
 from flowcut.vision.pictures import VOID
 from flowcut.vision.resize import Size, check_size
 
@@ -81,7 +81,7 @@ class BalancedTiles(DrawnDataset):
         self.size = check_size(size)
         self.count = count
         self.share = share
-        pixels = np.stack([_histogram(_target(dataset, i)) for i in range(len(self) // count)])
+        pixels = np.stack([_histogram(target_of(dataset, i)) for i in range(len(self) // count)])
         self.classes = _classes(pixels.sum(axis=0), classes)
         # For each class the pictures that hold it.
         self.holders = {label: np.flatnonzero(pixels[:, label]) for label in self.classes}
@@ -109,12 +109,6 @@ class BalancedTiles(DrawnDataset):
             low = [max(0, p - m + 1) for p, m in zip(pixel, self.size, strict=True)]
             high = [min(h, p) for h, p in zip(high, pixel, strict=True)]
         return cut(item, [int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)], self.size)
-
-
-def _target(dataset: Any, index: int) -> Tensor:
-    """The target alone where that saves reading the picture."""
-    target: Tensor = dataset.target(index) if isinstance(dataset, PairedFolder) else dataset[index]["target"]
-    return target
 
 
 def _histogram(target: Tensor) -> Any:

@@ -26,6 +26,7 @@ class Camvid(PairedFolder):
 
     The database is not part of flowcut. ``root`` holds ``images/NAME.png``, ``labels/NAME.png`` (0 to 10,
     11 for unlabelled pixels) and the lists ``train.txt``, ``val.txt`` and ``test.txt``, one NAME a line.
+    It has no instances: where objects are clicked on, connected components stand in.
 
     Parameters
     ----------

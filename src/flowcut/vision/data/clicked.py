@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label as connected_components
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from flowcut.vision.data.drawn import DrawnDataset, read_item
@@ -30,23 +29,26 @@ class ClickedObjects(DrawnDataset):
     """*Specific object* segmentation: a fourth channel shows which object is meant.
 
     As in the SoftCut thesis: the channel is zero but for a one in the middle of the object. The target is 1
-    on that object, a connected component of one class, and 0 elsewhere; void stays void.
+    on that object and 0 elsewhere; void stays void. Objects are the instances of a class where the items
+    say so by a key ``instance`` (see :class:`flowcut.vision.data.Item`), in one piece or several; elsewhere
+    the connected components of the class stand in, which take objects that touch for one, and one that
+    something hides in the middle for two.
 
     Parameters
     ----------
     dataset
-        Items ``image`` (3, H, W), ``target``, ``id``; it has a length. It may be drawn itself (tiles,
-        augmentation).
+        Items ``image`` (3, H, W), ``target``, ``id``, and ``instance`` where instances are known; it has a
+        length. It may be drawn itself (tiles, augmentation).
     classes
-        Labels whose components are objects; None: all but 0.
+        Labels whose instances or components are objects; None: all but 0.
     enumerate_all
         False: item ``[draw, k]`` is one object of picture k, each equally likely; a picture without one
         is replaced by another, drawn by the same two numbers. True: one item for each object of the
         dataset, in order, as a test set wants it; the targets are read once, when the dataset is made.
     min_pixels
-        Smaller components are no objects, >= 1.
+        Smaller ones are no objects, >= 1.
     connectivity
-        1: pixels touch by their sides; 2: by their corners too.
+        Of components. 1: pixels touch by their sides; 2: by their corners too.
     place
         "centroid": the pixel of the object nearest its centroid. "deepest": that farthest from its border.
 
@@ -84,7 +86,7 @@ class ClickedObjects(DrawnDataset):
         self.min_pixels, self.connectivity, self.place = min_pixels, connectivity, place
         self.objects: list[tuple[int, int]] | None = None
         if enumerate_all:
-            counts = [int(self._parts(read_item(dataset, 0, i)["target"]).max()) for i in range(len(self))]
+            counts = [int(self._parts(read_item(dataset, 0, i)).max()) for i in range(len(self))]
             self.objects = [(i, number + 1) for i, count in enumerate(counts) for number in range(count)]
             self._length = len(self.objects)
             if not self.objects:
@@ -101,24 +103,25 @@ class ClickedObjects(DrawnDataset):
         if self.objects is not None:
             index, number = self.objects[k]
             item = read_item(self.dataset, 0, index)
-            return self._clicked(item, self._parts(item["target"]), number)
+            return self._clicked(item, self._parts(item), number)
         rng = np.random.default_rng([draw, k, _STREAM])
         index = k
         for _ in range(_TRIES):
             item = read_item(self.dataset, draw, index)
-            parts = self._parts(item["target"])
+            parts = self._parts(item)
             if parts.max() > 0:
                 return self._clicked(item, parts, int(rng.integers(parts.max())) + 1)
             index = int(rng.integers(len(self)))
         raise ValueError(f"dataset: expected an object of {self._named()}, got none in {_TRIES} pictures")
 
-    def _parts(self, target: Tensor) -> NDArray[np.int64]:
+    def _parts(self, item: Item) -> NDArray[np.int64]:
         """0, and 1, 2, ... on the objects, class by class."""
-        values = target.numpy()
+        values = item["target"].numpy()
+        instance = item["instance"].numpy() if "instance" in item else np.zeros_like(values)
         chosen = [c for c in np.unique(values).tolist() if c not in (0, VOID)]
         result, found = np.zeros(values.shape, dtype=np.int64), 0
         for c in chosen if self.classes is None else self.classes:
-            parts = connected_components(values == c, connectivity=self.connectivity)
+            parts = _objects(values == c, instance, self.connectivity)
             sizes = np.bincount(parts.ravel())
             kept = np.flatnonzero(sizes >= self.min_pixels)
             number = np.zeros(len(sizes), dtype=np.int64)
@@ -137,6 +140,17 @@ class ClickedObjects(DrawnDataset):
 
     def _named(self) -> str:
         return "any class but 0" if self.classes is None else f"classes {self.classes}"
+
+
+def _objects(inside: NDArray[np.bool_], instance: NDArray[np.int64], connectivity: int) -> NDArray[np.int64]:
+    """0, and 1, 2, ... on the objects of one class: components of what no instance is known of, instances."""
+    parts: NDArray[np.int64] = connected_components(inside & (instance == 0), connectivity=connectivity)
+    single = inside & (instance > 0)
+    numbers, places = np.unique(instance[single], return_inverse=True)
+    if len(numbers):
+        parts = parts.astype(np.int64)
+        parts[single] = parts.max() + 1 + places.ravel()
+    return parts
 
 
 def click_of(inside: NDArray[np.bool_], place: Place = "centroid") -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from flowcut.vision.data.drawn import DrawnDataset, read_item
-from flowcut.vision.data.folder import Item
+from flowcut.vision.data.folder import Item, replaced
 from flowcut.vision.resize import Size, check_size
 
 
@@ -85,8 +85,5 @@ def cut(item: Item, corner: Iterable[int], size: tuple[int, int]) -> Item:
     """The piece of this size whose upper left pixel is ``corner``."""
     rows, columns = (slice(first, first + n) for first, n in zip(corner, size, strict=True))
     # Copies: a small view would keep the whole picture in every worker's message.
-    return Item(
-        image=item["image"][:, rows, columns].clone(),
-        target=item["target"][rows, columns].clone(),
-        id=item["id"],
-    )
+    image = item["image"][:, rows, columns].clone()
+    return replaced(item, image, lambda labels: labels[rows, columns].clone())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -25,11 +25,15 @@ class Item(TypedDict):
         (H, W) int64, labels or 255 for void pixels.
     id : str
         Its name, unique in the dataset.
+    instance : Tensor, optional
+        (H, W) int64, where a data set tells objects of one label apart: a number > 0 for each object, -1
+        on pixels that belong to no single object, 0 where it is not known.
     """
 
     image: Tensor
     target: Tensor
     id: str
+    instance: NotRequired[Tensor]
 
 
 class PairedFolder(Dataset[Item]):
@@ -91,14 +95,21 @@ class PairedFolder(Dataset[Item]):
         self.void = void
         self.share = reveal
         self.seed = seed
+        pairs = self._pairs(images, masks, ids)
+        self.ids, self.files = list(pairs), list(pairs.values())
+        self._kept: dict[int, Item] | None = {} if cache else None
+
+    def _pairs(
+        self, images: str | Path, masks: str | Path, ids: Iterable[str] | None
+    ) -> dict[str, tuple[Path, Path]]:
+        """Picture and mask of every id; a data set whose files lie in another way finds them here."""
         found, labelled = list_pictures(images, "images"), list_pictures(masks, "masks")
-        self.ids = list(found) if ids is None else _known_ids(ids, found, images)
-        missing = [i for i in self.ids if i not in labelled]
+        names = list(found) if ids is None else _known_ids(ids, found, images)
+        missing = [i for i in names if i not in labelled]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ValueError(f"masks: expected a mask for {found[missing[0]]}{more}, got none in {masks}")
-        self.files = [(found[i], labelled[i]) for i in self.ids]
-        self._kept: dict[int, Item] | None = {} if cache else None
+        return {i: (found[i], labelled[i]) for i in names}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,7 +133,7 @@ class PairedFolder(Dataset[Item]):
         if self._kept is not None:
             self._kept[index] = item
             # The caller may write into what it gets; what is kept must not change.
-            item = Item(image=item["image"].clone(), target=item["target"].clone(), id=item["id"])
+            return replaced(item, item["image"].clone(), lambda labels: labels.clone())
         return item
 
     def labels(self, index: int) -> Tensor:
@@ -149,6 +160,20 @@ class PairedFolder(Dataset[Item]):
         if self.size is not None:
             image = resize_image(image, self.size)
         return Item(image=image, target=self._finished(index, target), id=name)
+
+
+def replaced(item: Item, image: Tensor, change: Callable[[Tensor], Tensor]) -> Item:
+    """An item with another image, and the same change to its target and, where it has them, instances."""
+    result = Item(image=image, target=change(item["target"]), id=item["id"])
+    if "instance" in item:
+        result["instance"] = change(item["instance"])
+    return result
+
+
+def target_of(dataset: Any, index: int) -> Tensor:
+    """The target of an item alone, where that saves reading the picture."""
+    target: Tensor = dataset.target(index) if isinstance(dataset, PairedFolder) else dataset[index]["target"]
+    return target
 
 
 def _known_ids(ids: Iterable[str], found: dict[str, Path], folder: str | Path) -> list[str]:
