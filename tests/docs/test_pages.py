@@ -33,6 +33,7 @@ DOCS = ROOT / "docs"
         "embedding",
         "min_cut",
         "total_variation",
+        "receptive_field",
     ],
 )
 def test_snippets_run_one_after_another(page):

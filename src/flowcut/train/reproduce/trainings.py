@@ -161,12 +161,14 @@ def score_training(
     Returns
     -------
     dict
-        By name of a metric, ``loss`` among them, its value on each test picture.
+        By name of a metric, its value on each test picture; ``loss`` is among them, for three labels or more
+        as the mean over the classes.
     """
     path = training.folder / f"scores_{name}.json"
     if not path.is_file():
         network, _ = load_checkpoint(training.folder / "best.pt")
-        _write_scores(path, change(network), recipe, build_loss(recipe.loss, recipe.dataset.labels))
+        loss = build_loss(replace(recipe.loss, class_reduction="mean"), recipe.dataset.labels)
+        _write_scores(path, change(network), recipe, loss)
     scores: dict[str, list[float]] = json.loads(path.read_text(encoding="utf-8"))
     return scores
 
