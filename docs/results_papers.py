@@ -21,6 +21,7 @@ PAGES = {
     "experiment-": ROOT / "docs" / "experiments_softcut.md",
     "softcut_": ROOT / "docs" / "experiments_softcut.md",
     "hippocampus": ROOT / "docs" / "experiments_softcut.md",
+    "refine": ROOT / "docs" / "refine.md",
     "scribbles": ROOT / "docs" / "scribbles.md",
 }
 PREFIX = tuple(PAGES)

@@ -10,6 +10,7 @@ from flowcut.core.warnings import FlowcutWarning
 from flowcut.cut.components import connected_components
 from flowcut.cut.expansion import Expansion, alpha_expansion, solve_alpha_expansion
 from flowcut.cut.max_flow import MinCut, max_flow, solve_max_flow
+from flowcut.cut.perturbed import Perturbed, PerturbedCut, perturbed
 from flowcut.cut.random_walker import random_walker
 from flowcut.cut.soft_cut import SoftCut, soft_cut
 from flowcut.cut.total_variation import (
@@ -102,6 +103,8 @@ __all__ = [
     "MomentumDescent",
     "Neighborhood",
     "NotConvergedError",
+    "Perturbed",
+    "PerturbedCut",
     "PottsEnergy",
     "RandomizedAssignment",
     "Result",
@@ -143,6 +146,7 @@ __all__ = [
     "mean_field",
     "mixture_log_prob",
     "normalize_weights",
+    "perturbed",
     "random_walker",
     "round_assignment",
     "s_flow",
@@ -165,9 +169,13 @@ __all__ = [
 _VISION = ("data", "losses", "metrics", "networks")
 _VISION_NAMES = {
     "RandomWalkerHead": "walker_head",
+    "Refiner": "refine",
     "ScribbleSettings": "scribbles",
+    "fit_refiner": "refine_fit",
+    "refine": "refine",
     "segment_scribbles": "scribbles",
     "with_head": "with_head",
+    "with_inference": "infer",
 }
 
 

@@ -25,6 +25,7 @@ DOCS = ROOT / "docs"
         "segmentation",
         "train",
         "scribbles",
+        "refine",
         "flows",
         "choose",
         "thesis",
