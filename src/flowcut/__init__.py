@@ -179,17 +179,25 @@ _VISION_NAMES = {
 }
 
 
+# What needs the extra ``lp``.
+_LP_NAMES = {"qp_cut": "qp_cut"}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _VISION and name not in _VISION_NAMES:
+    if name in _LP_NAMES:
+        extra, path = "lp", f"flowcut.cut.{_LP_NAMES[name]}"
+    elif name in _VISION or name in _VISION_NAMES:
+        extra, path = "vision", f"flowcut.vision.{_VISION_NAMES.get(name, name)}"
+    else:
         raise AttributeError(f"module 'flowcut' has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"flowcut.vision.{_VISION_NAMES.get(name, name)}")
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("flowcut"):
             raise
-        raise ImportError(f"flowcut.{name} needs {error.name}: pip install 'flowcut[vision]'") from error
-    return getattr(module, name) if name in _VISION_NAMES else module
+        raise ImportError(f"flowcut.{name} needs {error.name}: pip install 'flowcut[{extra}]'") from error
+    return module if name in _VISION else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_VISION, *_VISION_NAMES])
+    return sorted([*__all__, *_VISION, *_VISION_NAMES, *_LP_NAMES])

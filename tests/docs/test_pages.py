@@ -34,6 +34,7 @@ DOCS = ROOT / "docs"
         "embedding",
         "min_cut",
         "total_variation",
+        "perturbed",
         "receptive_field",
     ],
 )
