@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,13 +173,23 @@ def test_slices_solve_each_item_to_its_own_tolerance(jacobi):
 
 @pytest.mark.skipif(not memory_probe.STATUS.exists(), reason="the kernel tells peaks on Linux only")
 def test_the_probe_sees_a_peak_that_is_gone():
-    if not memory_probe.reset_peak():
-        pytest.skip("this kernel does not let a process reset its peak")
+    # In a process of its own: one that has freed much may have the memory already.
+    program = """
+import torch
+from benchmarks import memory_probe
+if memory_probe.reset_peak():
     before = memory_probe.status("VmRSS")
     passing = torch.ones(16_000_000)
     del passing
-    peak = memory_probe.status("VmHWM") - before
-    assert 0.9 * 64e6 < peak < 1.5 * 64e6
+    print(memory_probe.status("VmHWM") - before)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120, cwd=root
+    )
+    if not done.stdout:
+        pytest.skip("this kernel does not let a process reset its peak")
+    assert 0.9 * 64e6 < int(done.stdout) < 1.5 * 64e6
 
 
 def test_superlu_returns_what_it_assembled():

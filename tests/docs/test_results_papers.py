@@ -25,6 +25,7 @@ def test_a_block_shows_rows_and_tells_what_is_missing(tmp_path):
     assert results_papers.block("laf_x", tmp_path) == results_papers.NOT_MEASURED
     result = {
         "experiment": "laf_x",
+        "scale": "small",
         "title": "t",
         "paper": "It works.",
         "rows": [{"what": "wrong", "paper": "< 1 %", "ours": "0.5 %", "timed": False}],
@@ -36,7 +37,7 @@ def test_a_block_shows_rows_and_tells_what_is_missing(tmp_path):
     (folder / "laf_x.json").write_text(json.dumps(result))
     text = results_papers.block("laf_x", tmp_path)
     assert "| wrong | < 1 % | 0.5 % |" in text
-    assert "2026-01-02" in text
+    assert "`flowcut reproduce laf_x --scale small`, 2026-01-02" in text
     assert ".png" not in text
     with pytest.raises(ValueError, match="results:laf_y: expected one of laf_x"):
         results_papers.block("laf_y", tmp_path)
