@@ -1,6 +1,8 @@
 """A cut as a quadratic program: its closed form, an independent solver, its derivative, its limit."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +119,63 @@ def test_a_pixel_alone_and_no_pixel():
     assert found.flatten().tolist() == pytest.approx([0.6, 1.0])
     assert torch.autograd.grad(found.sum(), alone)[0].flatten().tolist() == pytest.approx([0.5, 0.0])
     assert fc.qp_cut(torch.zeros(0, 1, 3), torch.zeros(0, 1, 3)).shape == (0, 1, 3)
+
+
+def test_items_are_solved_apart_and_nothing_depends_on_the_threads():
+    scores, edges, where = problem((3, 4), items=3)
+    scores.requires_grad_()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            out = fc.qp_cut(scores, edges, 1.0, where)
+            found.append((out.detach(), *torch.autograd.grad(out.square().sum(), scores)))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    for n in range(3):
+        alone = fc.qp_cut(scores[n : n + 1].detach(), edges[n : n + 1], 1.0, where)
+        torch.testing.assert_close(alone, found[0][0][n : n + 1], atol=1e-12, rtol=0)
+
+
+def test_second_derivatives_are_refused():
+    """Also where another path reaches the scores, whose second derivative would pass for the whole."""
+    scores, edges, where = problem((2, 3))
+    for wanted in (scores.requires_grad_(), edges.requires_grad_()):
+        out = fc.qp_cut(0.3 * scores, edges, 1.0, where)
+        value = out.square().sum() + wanted.pow(3).sum()
+        (first,) = torch.autograd.grad(value, wanted, create_graph=True)
+        with pytest.raises(RuntimeError, match="qp_cut: expected first derivatives only"):
+            torch.autograd.grad(first.sum(), wanted)
+
+
+def test_types_and_strides():
+    scores, edges, where = problem((3, 4))
+    truth = fc.qp_cut(scores, edges, 1.0, where)
+    single = fc.qp_cut(scores.float(), edges.float(), 1.0, where)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), truth, atol=1e-4, rtol=0)
+    strided = [torch.stack([t, t + 1], dim=-1)[..., 0] for t in (scores, edges)]
+    assert torch.equal(fc.qp_cut(*strided, 1.0, where), truth)
+    outside = torch.where(where.inside((3, 4)), edges, torch.nan)
+    assert torch.equal(fc.qp_cut(scores, outside, 1.0, where), truth)
+
+
+def test_without_the_extra_the_error_says_what_to_install():
+    program = """
+import sys
+sys.modules["cvxpylayers"] = None  # what Python does for "known not to be there"
+import flowcut
+try:
+    flowcut.qp_cut
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "pip install 'flowcut[lp]'" in done.stdout
 
 
 def test_a_graph_has_the_values_of_its_grid():

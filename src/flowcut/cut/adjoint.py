@@ -54,6 +54,10 @@ from flowcut.cut.perturbed_samples import Rule, both_signs, centred, dots, weigh
 from flowcut.kernels.total_variation import block_means
 
 Index = Tensor | None
+_ESTIMATE = (
+    "perturbed: expected first derivatives only, got a second one: the gradient is an estimate from "
+    "samples, whose own derivative is not the second derivative of the expected labels"
+)
 
 
 class _BlockMeans(Function):
@@ -190,7 +194,7 @@ class _ByScores(Function):
             tied = inside & (edges > 0)
             logs = _sum_shared(weighted(weights / b, u), edges.shape)
             found[1] = torch.where(tied, logs, 0.0) / torch.where(tied, edges, 1.0)
-        return (*_last(found, scores, edges), None, None, None, None, None)
+        return (*_last(found, scores, edges, _ESTIMATE), None, None, None, None, None)
 
 
 class _ByLevels(Function):
@@ -229,7 +233,7 @@ class _ByLevels(Function):
             if u is not None:
                 ties = ties * (ctx.rule.sigmas[1] * both_signs(u, ctx.rule.variance)[:, :, 0]).exp()
             found[1] = _sum_shared(ties.sum(dim=1, keepdim=True), edges.shape)
-        return (*_last(found, scores, edges), None, None, None, None, None, None)
+        return (*_last(found, scores, edges, _ESTIMATE), None, None, None, None, None, None)
 
 
 class _Last(Function):
@@ -238,19 +242,50 @@ class _Last(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, scores: Tensor, edges: Tensor) -> Tensor:
+    def forward(value: Tensor, scores: Tensor, edges: Tensor, why: str) -> Tensor:
         return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
+        ctx.why = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        raise RuntimeError(
-            "perturbed: expected first derivatives only, got a second one: the gradient is an estimate from "
-            "samples, whose own derivative is not the second derivative of the expected labels"
-        )
+        raise RuntimeError(ctx.why)
+
+
+class _Once(Function):
+    """The identity of scores and edges whose backward gives what must not be differentiated again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor, edges: Tensor, why: str) -> tuple[Tensor, Tensor]:
+        return scores.clone(), edges.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.why = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        scores, edges = ctx.saved_tensors
+        return (*_last(list(grads), scores, edges, ctx.why), None)
+
+
+def differentiable_once(scores: Tensor, edges: Tensor, why: str) -> tuple[Tensor, Tensor]:
+    """Scores and edges for a function whose own backward silently has no derivative.
+
+    Parameters
+    ----------
+    scores, edges
+        Any tensors.
+    why
+        The error of who asks for a second derivative.
+    """
+    once: tuple[Tensor, Tensor] = _Once.apply(scores, edges, why)
+    return once
 
 
 def expected_by_scores(
@@ -317,8 +352,8 @@ def _nothing() -> list[Tensor | None]:
     return [None, None]
 
 
-def _last(found: list[Tensor | None], scores: Tensor, edges: Tensor) -> list[Tensor | None]:
+def _last(found: list[Tensor | None], scores: Tensor, edges: Tensor, why: str) -> list[Tensor | None]:
     """Derivatives that must not be differentiated again."""
     if not torch.is_grad_enabled():
         return found
-    return [None if value is None else _Last.apply(value, scores, edges) for value in found]
+    return [None if value is None else _Last.apply(value, scores, edges, why) for value in found]

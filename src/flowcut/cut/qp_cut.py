@@ -38,6 +38,7 @@ from torch import Tensor
 
 from flowcut.core.neighborhood import Graph, Neighborhood
 from flowcut.core.ties import ties_of
+from flowcut.cut.adjoint import differentiable_once
 from flowcut.cut.total_variation_problem import read_problem
 
 __all__ = ["MAX_PIXELS", "qp_cut"]
@@ -51,6 +52,8 @@ limit."""
 _LEAST_EDGE = 1e-4
 # Up to so many pixels and ties the derivative's system is factored, otherwise solved by iteration.
 _DENSE = 300
+# The library's backward cannot be differentiated; where scores are used elsewhere too that would pass unseen.
+_SECOND = "qp_cut: expected first derivatives only, got a second one; total_variation has them"
 _TOLERANCES = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
 
@@ -64,13 +67,14 @@ def qp_cut(
 
     Minimises -<s, m> + sum_ij w_ij \|m_i - m_j\| + (r / 2) \|\|m - 1/2\|\|^2 over 0 <= m <= 1 (SoftCut thesis
     (11) with the term of (10); Amos and Kolter, 2017). For r -> 0, m tends to the labels of
-    :func:`flowcut.max_flow`. Needs the extra ``lp``. For small grids, by a general solver. The same values,
-    far faster and for any size, are ``(0.5 + fc.total_variation(s / r, w / r)).clamp(0, 1)``.
+    :func:`flowcut.max_flow`. Needs the extra ``lp``. For small grids, by a general solver.
+    The same values are ``(0.5 + fc.total_variation(s / r, w / r)).clamp(0, 1)``, far faster, exact, and of
+    any size.
 
     Parameters
     ----------
     scores
-        (N, C, *spatial), float, finite, on the CPU: evidence; every channel has its own cut.
+        (N, C, *spatial), float, finite: evidence; every channel has its own cut. Solved on the CPU.
     edges
         (N, K, *spatial) or (N, G, K, *spatial), finite, >= 0, G = 1 (shared by the channels) or C: w. Entries
         that leave the picture are never read.
@@ -84,8 +88,8 @@ def qp_cut(
     -------
     Tensor
         (N, C, *spatial) of the type of ``scores``, in [0, 1]: m, to within 1e-5, and to within 1e-3 where
-        edges are below 1e-4 r. Differentiable once in scores and edges; gradients are right to about 1e-5 but
-        where blocks of equal value are about to change.
+        edges are below 1e-4 r. Differentiable once in scores and edges; gradients are right to about 1e-5 / r
+        but where blocks of equal value are about to change.
 
     Raises
     ------
@@ -118,16 +122,20 @@ def qp_cut(
     if not pairs or scores.numel() == 0:
         return (0.5 + x / regularization).clamp(0, 1).to(scores.dtype)
     weights = w.expand(*scores.shape[:2], *w.shape[2:]).flatten(0, 1).flatten(1)[:, picked]
+    x, weights = differentiable_once(x, weights, _SECOND)
     layer = _layer(pixels, pairs)
     # In units of r, so that tolerances mean the same whatever the scale of the scores.
     weights = weights / regularization
     weights = weights + _LEAST_EDGE * (weights.detach() < _LEAST_EDGE)
-    options: dict[str, Any] = {"solve_method": "Clarabel", **_TOLERANCES}
+    threads = torch.get_num_threads()
+    options: dict[str, Any] = {"solve_method": "Clarabel", "n_jobs_forward": threads, **_TOLERANCES}
     if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
-        # How the derivative is solved; without one the word is not known.
+        # How the derivative is solved; without one the words are not known.
         options["mode"] = "dense" if pixels + len(pairs) <= _DENSE else "lsmr"
-    (m,) = layer(x.flatten(0, 1).flatten(1) / regularization, weights, solver_args=options)
-    return m.reshape(scores.shape).to(scores.dtype)
+        options["n_jobs_backward"] = threads
+    given = x.flatten(0, 1).flatten(1) / regularization
+    (m,) = layer(given.cpu(), weights.cpu(), solver_args=options)
+    return m.reshape(scores.shape).to(scores)
 
 
 def _pairs(
