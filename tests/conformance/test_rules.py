@@ -21,7 +21,8 @@ _FILES = sorted(_SOURCE.rglob("*.py"))
 _ROOMS = ("core", "kernels", "linear", "cut", "flow", "joint")
 _EXTRAS = ("PIL", "skimage", "torchmetrics", "segmentation_models_pytorch", "lightning", "tensorboard",
            "matplotlib", "gradio", "rich", "pyamg", "cvxopt",
-           "cv2", "tifffile", "torchvision", "monai", "nibabel")  # fmt: skip
+           "cv2", "tifffile", "torchvision", "monai", "nibabel",
+           "cvxpy", "cvxpylayers", "diffcp")  # fmt: skip
 
 
 def _imports(file: Path) -> set[str]:
