@@ -47,13 +47,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import pad
 
-from flowcut.core.neighborhood import Offset, source_slices, target_slices
+from flowcut.core.neighborhood import Offset
+from flowcut.cut.differences import Index, differences
 from flowcut.cut.perturbed_samples import Rule, both_signs, centred, dots, weighted
 from flowcut.kernels.total_variation import block_means
 
-Index = Tensor | None
 _ESTIMATE = (
     "perturbed: expected first derivatives only, got a second one: the gradient is an estimate from "
     "samples, whose own derivative is not the second derivative of the expected labels"
@@ -133,23 +132,6 @@ def means_of(values: Tensor, blocks: Tensor) -> Tensor:
     """Every value replaced by the mean of its block; differentiable."""
     means: Tensor = _BlockMeans.apply(values, blocks)
     return means
-
-
-def differences(values: Tensor, index: Index, offsets: tuple[Offset, ...]) -> Tensor:
-    """v_i - v_j over all ties: (N, C, K, *spatial), zero outside the picture, or (N, C, E)."""
-    if index is not None:
-        return values[..., index[0]] - values[..., index[1]]
-    spatial = tuple(values.shape[2:])
-    parts = []
-    for offset in offsets:
-        here: tuple[Any, ...] = source_slices(offset, spatial)
-        there: tuple[Any, ...] = target_slices(offset, spatial)
-        step = values[(..., *here)] - values[(..., *there)]
-        # Differences stay where pixel i is. Pads come last axis first.
-        starts = [min(s.start, n) for s, n in zip(here, spatial, strict=True)]
-        room = [(b, n - b - m) for b, n, m in zip(starts, spatial, step.shape[2:], strict=True)]
-        parts.append(pad(step, [side for pair in reversed(room) for side in pair]))
-    return torch.stack(parts, dim=2)
 
 
 def _sum_shared(value: Tensor, shape: torch.Size) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from flowcut.core.neighborhood import Graph, Neighborhood
+from flowcut.core.seeds import check_seed
 from flowcut.cut.expansion import alpha_expansion
 from flowcut.cut.max_flow import max_flow
 from flowcut.cut.perturbed_draws import draw
-from flowcut.cut.perturbed_noise import check_seed, noise_of
+from flowcut.cut.perturbed_noise import noise_of
 from flowcut.cut.perturbed_samples import Rule
 from flowcut.cut.total_variation_problem import read_problem
 

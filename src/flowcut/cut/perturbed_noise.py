@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flowcut.core.seeds import read_seed
 from flowcut.kernels.random import counter_uniforms
 
 # Streams of counter_uniforms that no sampler uses.
@@ -75,23 +76,5 @@ def noise_of(seed: int | torch.Generator, items: int, call: int = 0) -> Noise:
     (torch.Size([2, 4, 5]), True)
     """
     if isinstance(seed, torch.Generator):
-        drawn = [torch.randint(2**63 - 1, (1,), generator=seed, device=seed.device) for _ in range(items)]
-        return Noise(tuple(int(d) for d in drawn), items, call)
-    check_seed(seed)
-    return Noise((seed,), items, call)
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what is no integer of 63 bits.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-
-    Examples
-    --------
-    >>> check_seed(0)
-    """
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1 or a torch.Generator, got {seed!r}")
+        return Noise(tuple(read_seed(seed) for _ in range(items)), items, call)
+    return Noise((read_seed(seed),), items, call)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from flowcut.core.neighborhood import Neighborhood
-from flowcut.cut.adjoint import differences
+from flowcut.cut.differences import differences
 from flowcut.cut.total_variation_problem import Problem
 from flowcut.kernels.layout import is_axis_neighborhood
 from flowcut.kernels.total_variation_lines import isotonic_fit, lines_total_variation

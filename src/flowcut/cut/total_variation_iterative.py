@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flowcut.cut.adjoint import differences
+from flowcut.cut.differences import differences
 from flowcut.cut.total_variation_alternating import refine
 from flowcut.cut.total_variation_problem import Problem
 

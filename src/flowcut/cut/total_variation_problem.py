@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowcut.core.checks import check_floating
 from flowcut.core.neighborhood import Graph, Neighborhood, Offset
-from flowcut.cut.adjoint import differences
+from flowcut.cut.differences import differences
 from flowcut.cut.ties import add_zeros, find_neighborhood
 from flowcut.kernels.components import graph_components, grid_components
 from flowcut.kernels.guard import guarded

@@ -33,10 +33,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from flowcut.core.checks import check_finite, check_floating
+from flowcut.core.seeds import generator_of
 from flowcut.joint.counts import check_integers
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.estimate import Estimate, mean_estimate
-from flowcut.joint.seeds import generator_of
 
 # Entries of the matrix of labelings and components held at once: 16 MiB in single precision.
 _BLOCK = 2**22

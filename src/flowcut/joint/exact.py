@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flowcut.core.seeds import generator_of
 from flowcut.joint.beliefs import Beliefs
 from flowcut.joint.counts import count_labelings
 from flowcut.joint.elimination import Elimination
@@ -21,7 +22,6 @@ from flowcut.joint.enumeration import Enumeration
 from flowcut.joint.estimate import Estimate
 from flowcut.joint.exact_method import Method, choose_steps, too_many_states
 from flowcut.joint.flat import flatten_energy, unflatten_pairs
-from flowcut.joint.seeds import generator_of
 from flowcut.joint.states import States, divergence
 
 Entropy = float | Tensor | Callable[[Tensor], "float | Tensor | Estimate"]

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from flowcut.core.results import NotConvergedError, OnFailure
+from flowcut.core.seeds import generator_of
 from flowcut.core.warnings import FlowcutWarning
 from flowcut.flow.inputs import check_positive
 from flowcut.flow.simplex import entropy
 from flowcut.joint.colouring import colouring
 from flowcut.joint.energy import PottsEnergy
-from flowcut.joint.seeds import generator_of
 
 # So many numbers of all restarts together are worked on at once.
 BLOCK = 1 << 22

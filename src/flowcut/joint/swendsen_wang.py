@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowcut.core.seeds import read_seed
 from flowcut.joint.chain_inputs import check_count, start_labels
 from flowcut.joint.chains import Chains, run_chains
 from flowcut.joint.energy import PottsEnergy
 from flowcut.joint.flat import FlatEnergy, flatten_energy
-from flowcut.joint.seeds import read_seed
 from flowcut.kernels.clusters import swendsen_wang_sweeps, wolff_steps
 
 

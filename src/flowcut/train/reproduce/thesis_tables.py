@@ -1,10 +1,27 @@
-"""What the SoftCut thesis reports for its Experiments 2 to 11 (Tables 4 to 19)."""
+"""What the SoftCut thesis does and reports in its Experiments 2 to 11 (section 3, Tables 4 to 19)."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["THESIS", "Numbers"]
+__all__ = ["THESIS", "THESIS_ATOL", "THESIS_PIXELS", "Numbers", "thesis_atol"]
+
+# The thesis stops a whole batch when the sum of |r| is below 1e-6 b h w, with 32 tiles of 256 x 256: at 2.1.
+THESIS_ATOL = 1e-6
+THESIS_PIXELS = 32 * 256 * 256
+
+
+def thesis_atol(pixels: int) -> float:
+    """The residual of a pixel at which a batch of so many pixels stops at the sum where the thesis stops.
+
+    As printed, the rule is a stricter one for a smaller batch of smaller pictures.
+
+    Examples
+    --------
+    >>> thesis_atol(THESIS_PIXELS // 8)
+    8e-06
+    """
+    return THESIS_ATOL * max(1.0, THESIS_PIXELS / pixels)
 
 
 class Numbers(NamedTuple):

@@ -14,7 +14,7 @@ from flowcut.train.recipe import (
     TrainingRecipe,
 )
 from flowcut.train.reproduce.experiment import check_least, check_positive
-from flowcut.train.reproduce.thesis_tables import THESIS
+from flowcut.train.reproduce.thesis_tables import THESIS, thesis_atol
 
 __all__ = ["Row", "Settings", "recipe_of"]
 
@@ -25,8 +25,8 @@ _SYSTEMS = {
     "approximate": "SoftCut (approximate)",
 }
 # Of each role what the classes are called; "object" clicks on one of them, "full" sees whole pictures. The
-# thesis' binary role are signs. A sign of CamVid has some 50 pixels at half size, and after trainings of
-# minutes no system finds them (IoU 0.1), so that nothing could be compared: cars take their place.
+# thesis' binary role are signs. In CamVid at half size they are so small that trainings of minutes hardly
+# find any, and nothing could be compared: cars take their place.
 _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "camvid": {
         "binary": ("Car",),
@@ -41,10 +41,6 @@ _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "full": ("traffic sign", "car", "person"),
     },
 }
-# The thesis stops a whole batch when the sum of |r| is below 1e-6 b h w, with 32 tiles of 256 x 256: at 2.1.
-# A smaller batch of smaller tiles stops at the same sum, or its rule would be a stricter one.
-_THESIS_PIXELS = 32 * 256 * 256
-_THESIS_ATOL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -264,5 +260,4 @@ def _head(system: str, pixels: int) -> dict[str, Any]:
         return {"head": "total_variation"}
     if system == "exact":
         return {"head": "soft_cut", "solver": "cholesky"}
-    atol = _THESIS_ATOL * max(1.0, _THESIS_PIXELS / pixels)
-    return {"head": "soft_cut", "solver": "thesis", "atol": atol}
+    return {"head": "soft_cut", "solver": "thesis", "atol": thesis_atol(pixels)}

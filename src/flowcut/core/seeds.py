@@ -32,9 +32,29 @@ def read_seed(seed: int | torch.Generator) -> int:
     ------
     ValueError
         It is no integer of 63 bits.
+
+    Examples
+    --------
+    >>> read_seed(3)
+    3
     """
     if isinstance(seed, torch.Generator):
         return int(torch.randint(2**63 - 1, (1,), generator=seed, device=seed.device))
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1 or a torch.Generator, got {seed!r}")
+    check_seed(seed)
     return seed
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no integer of 63 bits.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+
+    Examples
+    --------
+    >>> check_seed(0)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1 or a torch.Generator, got {seed!r}")
