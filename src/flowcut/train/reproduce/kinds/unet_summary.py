@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from flowcut.train.reproduce.chart import Chart, Line, draw_charts
 from flowcut.train.reproduce.experiment import Kind, Outcome, Table, Workspace, check_least
@@ -17,6 +18,8 @@ from flowcut.train.reproduce.unet_recipes import Row
 __all__ = ["KIND", "Settings"]
 
 _METRICS = {"iou": "IoU", "distinct_figures": "figures"}
+# By experiment and metric, one number for each seed.
+Differences = dict[str, dict[str, list[float]]]
 _COLOURS = [(31, 90, 180), (225, 130, 20), (20, 140, 90), (170, 50, 150), (120, 120, 120)]
 
 
@@ -39,8 +42,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("experiments", "pairs"):
             check_least(name, len(getattr(self, name)), 1)
-        for row, other in self.pairs.items():
-            Row(row), Row(other)
+        for name in (*self.pairs, *self.pairs.values()):
+            Row(name)
 
 
 def run(settings: Settings, workspace: Workspace) -> Outcome:
@@ -62,33 +65,33 @@ def run(settings: Settings, workspace: Workspace) -> Outcome:
     """
     results = {name: _read(workspace, name) for name in settings.experiments}
     found = {row: _differences(results, row, other) for row, other in settings.pairs.items()}
-    cells, values = [], {}
-    for row, other in settings.pairs.items():
-        values[row] = found[row]
-        cells.append(
-            (
-                f"{Row(row).label} less {Row(other).label}",
-                *(_interval([d for one in found[row].values() for d in one[key]]) for key in _METRICS),
-                str(sum(len(one["iou"]) for one in found[row].values())),
-                str(sum(float(np.mean(one["iou"])) > 0 for one in found[row].values()))
-                + f" of {len(found[row])}",
-            )
+    cells = tuple(
+        (
+            f"{Row(row).label} less {Row(other).label}",
+            *(_interval([d for one in found[row].values() for d in one[key]]) for key in _METRICS),
+            str(sum(len(one["iou"]) for one in found[row].values())),
+            f"{sum(float(np.mean(one['iou'])) > 0 for one in found[row].values())} of {len(found[row])}",
         )
-    header = ("", "IoU", "figures", "trainings", "experiments with a higher IoU")
+        for row, other in settings.pairs.items()
+    )
+    header = ("", *_METRICS.values(), "trainings", "experiments with a higher IoU")
     heading = "Differences of pairs of trainings with the same data and seed; ± is half of a 95 % interval"
+    return Outcome((), found, {}, _picture(found), tables=(Table(heading, header, cells),))
+
+
+def _picture(found: Mapping[str, Differences]) -> Tensor:
+    """Differences of IoU where more than one experiment has them; the table says from what."""
+    shown = {row: by for row, by in found.items() if len(by) > 1} or found
     lines = [
         Line(
-            f"{Row(row).label} less {Row(other).label}",
-            [float(name.split("-")[1]) for name in found[row]],
-            [float(np.mean(one["iou"])) for one in found[row].values()],
+            Row(row).label,
+            [float(name.split("-")[1]) for name in by],
+            [float(np.mean(one["iou"])) for one in by.values()],
             colour,
         )
-        for (row, other), colour in zip(settings.pairs.items(), _COLOURS, strict=False)
+        for (row, by), colour in zip(shown.items(), _COLOURS, strict=False)
     ]
-    picture = draw_charts(
-        [Chart("Difference of IoU, mean over seeds", "experiment", lines, logarithmic=False)]
-    )
-    return Outcome((), values, {}, picture, tables=(Table(heading, header, tuple(cells)),))
+    return draw_charts([Chart("Difference of IoU, mean over seeds", "experiment", lines, logarithmic=False)])
 
 
 def _read(workspace: Workspace, name: str) -> Mapping[str, Any]:
@@ -99,11 +102,9 @@ def _read(workspace: Workspace, name: str) -> Mapping[str, Any]:
     return values
 
 
-def _differences(
-    results: Mapping[str, Mapping[str, Any]], row: str, other: str
-) -> dict[str, dict[str, list[float]]]:
-    """By experiment and metric, one number for each seed; networks seen before are left out."""
-    found: dict[str, dict[str, list[float]]] = {}
+def _differences(results: Mapping[str, Mapping[str, Any]], row: str, other: str) -> Differences:
+    """One row less another; networks seen before are left out."""
+    found: Differences = {}
     seen: list[Any] = []
     for name, values in results.items():
         if not {row, other} <= values.keys():
