@@ -47,8 +47,8 @@ MAX_PIXELS = 1024
 """Larger programs are refused: time grows faster than the number of pixels, and total variation has no such
 limit."""
 
-# An edge of weight 0 leaves its d free, and the conditions of optimality singular: in units of r, those below
-# this are made this much stronger. With 1e-6 gradients of edges came out wrong by many powers of ten.
+# An edge of weight 0 leaves its d free, and the conditions of optimality singular; much less than this is as
+# good as 0 to the library's solver. In units of r, edges below it are made so much stronger.
 _LEAST_EDGE = 1e-4
 # Up to so many pixels and ties the derivative's system is factored, otherwise solved by iteration.
 _DENSE = 300

@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Difference", "mean_and_interval", "mean_over_seeds", "paired_difference"]
+__all__ = [
+    "OVER_SEEDS",
+    "Difference",
+    "mean_and_interval",
+    "mean_over_seeds",
+    "mean_standard_error",
+    "paired_difference",
+]
+
+OVER_SEEDS = (
+    "Test pictures; ± is half of a 95 % interval over seeds, brackets the standard error over pictures"
+)
+"""Heading of tables made with :func:`mean_over_seeds` and :func:`mean_standard_error`."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,29 @@ def mean_over_seeds(scores: Sequence[Sequence[float]], digits: int) -> str:
     """
     mean, half = mean_and_interval([float(np.mean(row)) for row in scores])
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def mean_standard_error(scores: Sequence[Sequence[float]]) -> float:
+    """Standard error of the mean over the pictures, averaged over the seeds.
+
+    Parameters
+    ----------
+    scores : sequence of sequence of float
+        One row a seed, one column a picture.
+
+    Returns
+    -------
+    float
+        NaN for one picture.
+
+    Examples
+    --------
+    >>> mean_standard_error([[0.0, 2.0], [0.0, 4.0]])
+    1.5
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    count = values.shape[1]
+    return float(np.mean(values.std(axis=1, ddof=1)) / math.sqrt(count)) if count > 1 else math.nan
 
 
 def paired_difference(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Difference:

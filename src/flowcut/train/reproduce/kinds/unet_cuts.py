@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from flowcut.train.datasets import build_datasets
 from flowcut.train.reproduce.experiment import Kind, Outcome, Table, Workspace
 from flowcut.train.reproduce.experiment import Row as Comparison
-from flowcut.train.reproduce.paired import mean_over_seeds, paired_difference
+from flowcut.train.reproduce.paired import OVER_SEEDS, mean_over_seeds, mean_standard_error, paired_difference
+from flowcut.train.reproduce.predictions import prediction_panels
 from flowcut.train.reproduce.thesis_tables import THESIS, Numbers
 from flowcut.train.reproduce.trainings import (
     Training,
@@ -26,8 +26,6 @@ from flowcut.train.reproduce.trainings import (
 from flowcut.train.reproduce.unet_recipes import Row, Settings, recipe_of
 from flowcut.vision.checkpoints import load_checkpoint
 from flowcut.vision.infer import with_inference
-from flowcut.vision.labels import predict_labels
-from flowcut.vision.panel import colour_labels, draw_panel
 from flowcut.vision.tiled import TiledNetwork
 
 __all__ = ["KIND"]
@@ -96,7 +94,7 @@ def _table(settings: Settings, rows: list[Row], spent: Mapping[str, float], scor
     for row in rows:
         thesis = THESIS[settings.experiment].get(row.name, _NO_NUMBERS)
         ious = _of(scores, row, "iou")
-        error = _standard_error(ious)
+        error = mean_standard_error(ious)
         cells.append(
             (
                 row.label,
@@ -111,17 +109,7 @@ def _table(settings: Settings, rows: list[Row], spent: Mapping[str, float], scor
     header = ["", "IoU", "loss", "figures", "minutes", "thesis: IoU", "thesis: loss", "thesis: figures"]
     if len(cells[0]) > len(header):
         header.append("thesis: time")
-    heading = (
-        "Test pictures; ± is half of a 95 % interval over seeds, brackets the standard error over pictures"
-    )
-    return Table(heading, tuple(header), tuple(cells))
-
-
-def _standard_error(scores: list[list[float]]) -> float:
-    """Over the pictures, as the thesis has it, averaged over the seeds."""
-    values = np.asarray(scores)
-    count = values.shape[1]
-    return float(np.mean(values.std(axis=1, ddof=1)) / count**0.5) if count > 1 else math.nan
+    return Table(OVER_SEEDS, tuple(header), tuple(cells))
 
 
 def _differences(settings: Settings, rows: list[Row], scores: Scores) -> tuple[Comparison, ...]:
@@ -149,17 +137,11 @@ def _pictures(
     """Predictions alone, and beside the photographs, which may not be published."""
     test: Any = build_datasets(recipe_of(settings, rows[0], root, settings.seeds[0]).dataset).test
     chosen = np.unique(np.linspace(0, len(test) - 1, _SHOWN).round().astype(int)).tolist()
-    items = [test[i] for i in chosen]
-    white = torch.ones_like(items[0]["image"][:3])
-    columns = {"truth": [colour_labels(white, item["target"]) for item in items]}
+    networks = {}
     for row in rows:
         network, _ = load_checkpoint(trained[row.training][settings.seeds[0]].folder / "best.pt")
-        applied = _applied(settings, row)(network).eval()
-        with torch.no_grad():
-            labels = [predict_labels(applied(item["image"][None]))[0] for item in items]
-        columns[row.label] = [colour_labels(white, one) for one in labels]
-    photographs = {"picture": [item["image"][:3] for item in items], **columns}
-    return draw_panel(columns), draw_panel(photographs)
+        networks[row.label] = _applied(settings, row)(network)
+    return prediction_panels([test[i] for i in chosen], networks)
 
 
 KIND = Kind("unet_cuts", Settings, run)
